@@ -1,0 +1,19 @@
+"""Task examples in, token ids out, and how variable they are. Imports no torch."""
+
+from tasc.corpus.data import Row, Tasks, load_tasks, shared_rows
+from tasc.corpus.template import Template, make_template
+from tasc.corpus.tokenizer import encode_batch, fingerprint, load_tokenizer
+from tasc.corpus.tokens import TokenCorpus
+
+__all__ = [
+    "Row",
+    "Tasks",
+    "Template",
+    "TokenCorpus",
+    "encode_batch",
+    "fingerprint",
+    "load_tasks",
+    "load_tokenizer",
+    "make_template",
+    "shared_rows",
+]

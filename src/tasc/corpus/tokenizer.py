@@ -1,0 +1,111 @@
+"""Load a tokenizer, say which tokenizer it is, turn texts into ids. Nothing here changes a tokenizer."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasc.errors import TokenizerError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+# what decides the ids of a text when no special tokens are added; decoder, post-processor, truncation, padding do not
+_DECIDES_IDS = ("normalizer", "pre_tokenizer", "added_tokens", "model")
+
+
+def load_tokenizer(name_or_path: str | os.PathLike[str]) -> "PreTrainedTokenizerFast":
+    """Load a fast tokenizer from a folder or the Hub. Code that ships with a model is never run.
+
+    Raises:
+        TokenizerError: nothing there, no ``tokenizer.json``, or not a fast tokenizer.
+    """
+    name = os.fspath(name_or_path)
+    folder = Path(name)
+    if folder.is_file() and folder.name == "tokenizer.json":
+        folder = folder.parent
+        name = str(folder)
+    if folder.exists():
+        _check_folder(folder)
+    elif name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise TokenizerError(f"{name}: no such folder; pass a folder with a tokenizer.json or a Hub name like owner/model")
+
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError, TypeError, AttributeError) as error:
+        raise TokenizerError(f"{name}: no tokenizer could be loaded ({_first_line(error)})") from error
+    except Exception as error:
+        # the Rust side raises bare Exception for a damaged tokenizer.json
+        if type(error) is not Exception:
+            raise
+        raise TokenizerError(f"{name}: tokenizer.json is damaged ({_first_line(error)}); download it again") from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise TokenizerError(
+            f"{name}: {type(tokenizer).__name__} is not a fast tokenizer; save a tokenizer.json for it with "
+            "AutoTokenizer.from_pretrained(..., use_fast=True).save_pretrained(...)"
+        )
+    return tokenizer
+
+
+def fingerprint(tokenizer: "PreTrainedTokenizerFast") -> str:
+    """``"sha256:..."`` over what decides ids: vocabulary, merges, model options, normaliser, pre-tokeniser, added tokens.
+
+    Equal fingerprints mean equal ids for every text, on every machine. Decoder, chat template, truncation, padding and
+    the post-processor (which only adds special tokens) are left out.
+    """
+    serialised = json.loads(tokenizer.backend_tokenizer.to_str())
+    canonical = {key: _canonical(serialised.get(key)) for key in _DECIDES_IDS}
+    canonical["model"] = _canonical_model(serialised["model"])
+    text = json.dumps(canonical, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def encode_batch(tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str]) -> list[list[int]]:
+    """Ids of each text, no special tokens added, never truncated or padded. The tokenizer works in parallel."""
+    backend = tokenizer.backend_tokenizer
+    # a tokenizer.json may ask for either; a silently cut text would be a wrong text
+    if backend.truncation is not None:
+        backend.no_truncation()
+    if backend.padding is not None:
+        backend.no_padding()
+    return [encoding.ids for encoding in backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise TokenizerError(f"{folder}: not a folder; pass the folder that holds the tokenizer.json")
+    if not (folder / "tokenizer.json").is_file():
+        raise TokenizerError(
+            f"{folder}: no tokenizer.json (a fast tokenizer); make one with "
+            "AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+        )
+
+
+def _canonical(value: Any) -> Any:
+    """Drop nulls: a writer of another version may leave a default out instead of writing null."""
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    return value
+
+
+def _canonical_model(model: dict[str, Any]) -> dict[str, Any]:
+    """The model with one spelling for what can be spelt in two ways (merges as pairs, an empty affix as no affix)."""
+    options = {key: value for key, value in model.items() if not (value is None or value is False or value == "")}
+    if "merges" in options:
+        options["merges"] = list(_merge_pairs(options["merges"]))
+    return options
+
+
+def _merge_pairs(merges: Iterable[str | list[str]]) -> Iterable[list[str]]:
+    for merge in merges:
+        yield merge.split(" ", 1) if isinstance(merge, str) else merge
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,285 @@
+"""TokenCorpus: the token ids of many texts, flat and memory-mapped. Knows ids only, no text.
+
+The file is a safetensors file with ``tokens`` (int32), ``padding`` (no or one int32, so that what follows is aligned)
+and ``offsets`` (int64). Its metadata hold the format's name and version and the tokenizer's fingerprint.
+"""
+
+import json
+import os
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasc.corpus.tokenizer import encode_batch, fingerprint
+from tasc.errors import DataError, FingerprintError
+from tasc.files import atomic_write
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+FORMAT, VERSION = "tasc-corpus", "1"
+# room for the header in front of the data, written last; a multiple of 8 keeps the arrays aligned
+_HEADER_BYTES = 4096
+_MAX_HEADER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenCorpus(Sequence[NDArray[np.int32]]):
+    """Token ids of many rows without padding: row ``i`` is ``tokens[offsets[i]:offsets[i + 1]]``.
+
+    Attributes:
+        tokens: int32, shape (n_tokens,).
+        offsets: int64, shape (n_rows + 1,), starts with 0, never falls, ends with n_tokens.
+        fingerprint: the tokenizer that made the ids; ``""`` if there was none.
+
+    Example:
+        >>> corpus = TokenCorpus.from_rows([[5, 6], [], [7]])
+        >>> len(corpus), corpus.n_tokens, corpus[0].tolist()
+        (3, 3, [5, 6])
+    """
+
+    tokens: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        problem = _problem(self.tokens, self.offsets)
+        if problem:
+            raise DataError(f"token corpus: {problem}; build it with TokenCorpus.encode or TokenCorpus.from_rows")
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> NDArray[np.int32]:  # type: ignore[override]
+        """A view of one row; use ``take`` for several rows."""
+        n_rows = len(self)
+        if not -n_rows <= row < n_rows:
+            raise IndexError(f"row {row} of a corpus of {n_rows} rows")
+        row %= n_rows
+        return self.tokens[self.offsets[row] : self.offsets[row + 1]]
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens per row, shape (n_rows,)."""
+        return np.diff(self.offsets)
+
+    def take(self, rows: Sequence[int] | NDArray[np.integer]) -> "TokenCorpus":
+        """A corpus of the given rows, in the given order."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        lengths = self.lengths[chosen]
+        offsets = _offsets(lengths)
+        # position of each wanted token: start of its row plus its place in the row
+        where = np.repeat(self.offsets[chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return TokenCorpus(self.tokens[where], offsets, self.fingerprint)
+
+    def unique(self) -> "tuple[TokenCorpus, NDArray[np.int64]]":
+        """Equal rows once, in order of first appearance, with how often each stood: int64, shape (n_unique,)."""
+        first: dict[bytes, int] = {}
+        counts: list[int] = []
+        rows: list[int] = []
+        raw = memoryview(np.ascontiguousarray(self.tokens)).cast("B")
+        bounds = (self.offsets * self.tokens.itemsize).tolist()
+        for row, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+            place = first.setdefault(bytes(raw[start:stop]), len(rows))
+            if place == len(rows):
+                rows.append(row)
+                counts.append(0)
+            counts[place] += 1
+        return self.take(rows), np.asarray(counts, dtype=np.int64)
+
+    def require(self, expected: str) -> None:
+        """Raise FingerprintError unless the corpus was made with the tokenizer of that fingerprint."""
+        if self.fingerprint != expected:
+            raise FingerprintError(
+                f"token corpus made with tokenizer {self.fingerprint or '(unknown)'}, used with {expected}; encode it again"
+            )
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Sequence[int] | NDArray[np.integer]], fingerprint: str = "") -> Self:
+        """A corpus in memory from rows of ids."""
+        tokens, lengths = array("i"), array("q")
+        for ids in rows:
+            tokens.extend(np.asarray(ids, dtype=np.int32).tolist())
+            lengths.append(len(ids))
+        return cls(np.array(tokens, dtype=np.int32), _offsets(np.array(lengths, dtype=np.int64)), fingerprint)
+
+    @classmethod
+    def encode(
+        cls,
+        texts: Iterable[str],
+        tokenizer: "PreTrainedTokenizerFast",
+        *,
+        path: str | os.PathLike[str] | None = None,
+        batch_size: int = 1024,
+        progress: Callable[[int], None] | None = None,
+    ) -> Self:
+        """Tokenise texts without special tokens, in batches that the tokenizer spreads over the cores.
+
+        Args:
+            texts: read once, a batch at a time.
+            path: stream the ids into this file and map it; memory then holds one batch and the offsets.
+            progress: called with the number of rows done since the last call.
+        """
+        batches = (_flat(encode_batch(tokenizer, batch)) for batch in _batched(texts, batch_size))
+        if progress is not None:
+            batches = _reporting(batches, progress)
+        made_with = fingerprint(tokenizer)
+        if path is None:
+            parts = list(batches)
+            tokens = np.concatenate([np.empty(0, np.int32), *(part for part, _ in parts)])
+            lengths = np.concatenate([np.empty(0, np.int64), *(lengths for _, lengths in parts)])
+            return cls(tokens, _offsets(lengths), made_with)
+        with atomic_write(path, "wb") as file:
+            _write(file, batches, made_with)
+        return cls.load(path)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the corpus to one file, atomically."""
+        with atomic_write(path, "wb") as file:
+            _write(file, [(np.ascontiguousarray(self.tokens), self.lengths)], self.fingerprint)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Map a file that ``save`` or ``encode`` wrote. Every offset and id is checked, so reading is safe afterwards.
+
+        Raises:
+            DataError: not a token corpus, of another version, cut short or damaged.
+            OSError: the file cannot be opened.
+        """
+        header, start = _read_header(path)
+        arrays = {name: _map(path, header, name, start, dtype) for name, dtype in _DTYPES.items()}
+        problem = _problem(arrays["tokens"], arrays["offsets"])
+        if problem:
+            raise _damaged(path, problem)
+        return cls(arrays["tokens"], arrays["offsets"], header["__metadata__"].get("fingerprint", ""))
+
+
+_DTYPES = {"tokens": np.dtype("<i4"), "padding": np.dtype("<i4"), "offsets": np.dtype("<i8")}
+_SAFETENSORS_NAME = {4: "I32", 8: "I64"}
+_Flat = tuple[NDArray[np.int32], NDArray[np.int64]]
+
+
+def _batched(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    iterator = iter(texts)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _flat(rows: list[list[int]]) -> _Flat:
+    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    tokens = np.empty(int(lengths.sum()), dtype=np.int32)
+    position = 0
+    for ids in rows:
+        tokens[position : position + len(ids)] = ids
+        position += len(ids)
+    return tokens, lengths
+
+
+def _reporting(batches: Iterator[_Flat], progress: Callable[[int], None]) -> Iterator[_Flat]:
+    for tokens, lengths in batches:
+        yield tokens, lengths
+        progress(len(lengths))
+
+
+def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def _problem(tokens: NDArray[np.int32], offsets: NDArray[np.int64]) -> str:
+    """What is wrong with a pair of arrays, or an empty string."""
+    if tokens.dtype != np.int32 or offsets.dtype != np.int64:
+        return f"tokens are {tokens.dtype} and offsets {offsets.dtype}, expected int32 and int64"
+    if tokens.ndim != 1 or offsets.ndim != 1 or len(offsets) == 0:
+        return f"tokens have shape {tokens.shape} and offsets {offsets.shape}, expected (n_tokens,) and (n_rows + 1,)"
+    if offsets[0] != 0 or offsets[-1] != len(tokens):
+        return f"offsets run from {offsets[0]} to {offsets[-1]}, expected 0 to {len(tokens)}"
+    falls = np.flatnonzero(offsets[1:] < offsets[:-1])
+    if len(falls):
+        return f"offsets fall after row {falls[0]}"
+    if len(tokens) and tokens.min() < 0:
+        return f"token id {tokens.min()} at position {int(np.argmin(tokens))}, expected none below 0"
+    return ""
+
+
+def _write(file: IO[bytes], batches: Iterable[_Flat], made_with: str) -> None:
+    """Data first, header last: the sizes are known only when the last batch has been written."""
+    file.write(b" " * _HEADER_BYTES)
+    lengths = array("q")
+    n_tokens = 0
+    for tokens, row_lengths in batches:
+        file.write(tokens.astype("<i4", copy=False).tobytes())
+        lengths.frombytes(row_lengths.tobytes())
+        n_tokens += len(tokens)
+    n_padding = n_tokens % 2
+    file.write(b"\0\0\0\0" * n_padding)
+    offsets = _offsets(np.array(lengths, dtype=np.int64))
+    file.write(offsets.astype("<i8", copy=False).tobytes())
+    file.seek(0)
+    file.write(_header({"tokens": n_tokens, "padding": n_padding, "offsets": len(offsets)}, made_with))
+
+
+def _header(sizes: dict[str, int], made_with: str) -> bytes:
+    header: dict[str, Any] = {"__metadata__": {"format": FORMAT, "version": VERSION, "fingerprint": made_with}}
+    position = 0
+    for name, size in sizes.items():
+        itemsize = _DTYPES[name].itemsize
+        stop = position + size * itemsize
+        header[name] = {"dtype": _SAFETENSORS_NAME[itemsize], "shape": [size], "data_offsets": [position, stop]}
+        position = stop
+    text = json.dumps(header).encode().ljust(_HEADER_BYTES - 8)
+    assert len(text) == _HEADER_BYTES - 8, "the header outgrew its place"
+    return len(text).to_bytes(8, "little") + text
+
+
+def _damaged(path: str | os.PathLike[str], reason: str) -> DataError:
+    return DataError(f"{os.fspath(path)}: not a usable token corpus: {reason}; encode the texts again")
+
+
+def _read_header(path: str | os.PathLike[str]) -> tuple[dict[str, Any], int]:
+    """The JSON header and the byte at which the data begin."""
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if not 0 < size <= min(_MAX_HEADER_BYTES, Path(path).stat().st_size - 8):
+            raise _damaged(path, "no safetensors header")
+        text = file.read(size)
+    try:
+        header = json.loads(text)
+        metadata = header["__metadata__"]
+        found = (metadata["format"], metadata["version"])
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        raise _damaged(path, "its header is not that of a token corpus") from error
+    if found != (FORMAT, VERSION) or not isinstance(metadata.get("fingerprint", ""), str):
+        raise _damaged(path, f"format {found[0]!r} version {found[1]!r}, expected {FORMAT!r} version {VERSION!r}")
+    return header, 8 + size
+
+
+def _map(
+    path: str | os.PathLike[str], header: dict[str, Any], name: str, data_start: int, dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    entry = header.get(name)
+    file_size = Path(path).stat().st_size - data_start
+    try:
+        (size,), (start, stop) = entry["shape"], entry["data_offsets"]  # type: ignore[index]
+        assert type(size) is type(start) is type(stop) is int
+        fits = 0 <= start <= stop <= file_size and stop - start == size * dtype.itemsize
+        fits = fits and entry["dtype"] == _SAFETENSORS_NAME[dtype.itemsize]  # type: ignore[index]
+    except (TypeError, ValueError, KeyError, AssertionError) as error:
+        raise _damaged(path, f"no array {name!r} in its header") from error
+    if not fits:
+        raise _damaged(path, f"array {name!r} does not fit the file ({file_size} bytes of data)")
+    if size == 0:
+        return np.empty(0, dtype)
+    # a plain array over the map: some libraries treat the memmap class apart
+    return np.asarray(np.memmap(path, dtype=dtype, mode="r", offset=data_start + start, shape=(size,)))
