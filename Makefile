@@ -68,7 +68,7 @@ wheel: $(STAMP)
 
 .PHONY: docs
 docs: $(STAMP)
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: format
 format: $(STAMP)

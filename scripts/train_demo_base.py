@@ -17,12 +17,16 @@ from pathlib import Path
 
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from tasc.demo.pretraining import pretraining_texts
 from tasc.files import write_json
 
+# Qwen2's own split, so that a loader that rebuilds the tokenizer by its model type gets the same ids
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TOKENIZER_SEED, TRAIN_SEED, EVAL_SEED = 1_000_001, 1_000_002, 1_000_003
 ASSETS = Path(__file__).parents[1] / "src" / "tasc" / "demo" / "assets" / "base"
@@ -31,7 +35,11 @@ ASSETS = Path(__file__).parents[1] / "src" / "tasc" / "demo" / "assets" / "base"
 def train_tokenizer(*, vocab_size: int, n_texts: int) -> PreTrainedTokenizerFast:
     """Train the byte-level BPE tokenizer on the base model's own kind of text."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.normalizer = normalizers.NFC()
+    split = pre_tokenizers.Split(Regex(SPLIT), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -41,12 +49,13 @@ def train_tokenizer(*, vocab_size: int, n_texts: int) -> PreTrainedTokenizerFast
     )
     tokenizer.train_from_iterator(islice(pretraining_texts(TOKENIZER_SEED), n_texts), trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=SPECIALS[0], pad_token=SPECIALS[0], model_max_length=512
+        tokenizer_object=tokenizer, eos_token=SPECIALS[0], pad_token=SPECIALS[0], model_max_length=2048
     )
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, *, hidden_size: int, n_layers: int) -> Qwen2ForCausalLM:
     """Build the untrained model: Qwen2, grouped-query attention, tied embeddings."""
+    end_id = tokenizer.backend_tokenizer.token_to_id(SPECIALS[0])
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
@@ -54,10 +63,10 @@ def build_model(tokenizer: PreTrainedTokenizerFast, *, hidden_size: int, n_layer
         num_hidden_layers=n_layers,
         num_attention_heads=hidden_size // 32,
         num_key_value_heads=hidden_size // 64,
-        max_position_embeddings=512,
+        max_position_embeddings=2048,
         tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=end_id,
+        pad_token_id=end_id,
         bos_token_id=None,
     )
     return Qwen2ForCausalLM(config)
@@ -95,7 +104,9 @@ def train(
         optimizer.zero_grad()
         if step % 50 == 0:
             seconds = time.monotonic() - started
-            print(f"step {step}/{n_steps} loss {loss.item():.3f} {step * ids.numel() / seconds:.0f} tokens/s", flush=True)
+            print(
+                f"step {step}/{n_steps} loss {loss.item():.3f} {step * ids.numel() / seconds:.0f} tokens/s", flush=True
+            )
         if time.monotonic() - started > max_seconds:
             break
     return {"steps": step, "loss": round(loss.item(), 4), "seconds": round(time.monotonic() - started, 1)}
@@ -117,16 +128,16 @@ def evaluate(model: Qwen2ForCausalLM, data: Iterator[torch.Tensor], *, n_batches
 
 
 def main() -> None:
-    """Train, evaluate, store in half precision (the demo loads float32)."""
+    """Train, evaluate, store in float32, the precision that the demo trains and decodes in."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ASSETS)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--minutes", type=float, default=60.0, help="stop after that many minutes at the latest")
     parser.add_argument("--vocab-size", type=int, default=2048)
     parser.add_argument("--hidden-size", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--block", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--block", type=int, default=64)
     parser.add_argument("--lr", type=float, default=3e-3)
     args = parser.parse_args()
     torch.manual_seed(0)
@@ -141,11 +152,18 @@ def main() -> None:
     result["eval_loss"] = round(evaluate(model, batches(tokenizer, EVAL_SEED, **shape), n_batches=20), 4)
     print(result, flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
-    model.half().save_pretrained(args.out)
+    model.save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
+    (args.out / "model.safetensors").chmod(0o644)  # it is written for its owner alone; a wheel is for everybody
     options = {name: value for name, value in vars(args).items() if name != "out"}
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__}
-    write_json(args.out / "base.json", {"options": options, "parameters": n_parameters} | result | {"versions": versions})
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    write_json(
+        args.out / "base.json", {"options": options, "parameters": n_parameters} | result | {"versions": versions}
+    )
 
 
 if __name__ == "__main__":

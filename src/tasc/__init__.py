@@ -1,8 +1,10 @@
 """TASC: make a small language model faster at one task, by tokens that fit the task's outputs.
 
-    >>> import tasc
-    >>> tasks = tasc.load_tasks("train.jsonl")  # doctest: +SKIP
-    >>> print(tasc.analyze(tasks, "Qwen/Qwen2.5-0.5B").recommendation)  # doctest: +SKIP
+    import tasc
+
+    tasks = tasc.load_tasks("train.jsonl")
+    tokenizer = tasc.load_tokenizer("Qwen/Qwen2.5-0.5B")
+    print(tasc.analyze(tasks, tokenizer).recommendation)
 
 The public names below are imported when they are first used: `import tasc` itself loads neither torch nor transformers.
 """

@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 @overload
-def njit(function: F) -> F: ...
+def njit(function: F, **options: Any) -> F: ...
 @overload
 def njit(function: None = None, **options: Any) -> Callable[[F], F]: ...
 def njit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -31,10 +31,11 @@ def njit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     """
     if function is None:
         return lambda decorated: njit(decorated, **options)
-    options = {"cache": True, **options}
+    options.setdefault("cache", True)
     try:
         return numba.njit(**options)(function)
     except RuntimeError as error:
-        if not options["cache"] or "no locator available" not in str(error):
+        if "no locator available" not in str(error):
             raise
-        return numba.njit(**{**options, "cache": False})(function)
+        options["cache"] = False
+        return numba.njit(**options)(function)

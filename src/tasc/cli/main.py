@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 an error of data, model or machine, 2 wrong usage, 130 int
 """
 
 import errno
-import os
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
@@ -43,7 +42,7 @@ def load_command(verb: str) -> Any:
     return typer.main.get_command(app)
 
 
-class LazyGroup(TyperGroup):
+class _LazyGroup(TyperGroup):
     """A group whose listing shows the table above and whose verbs are imported when they are called."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:
@@ -97,7 +96,7 @@ def _show_version(wanted: bool) -> None:
 
 
 app = typer.Typer(
-    cls=LazyGroup,
+    cls=_LazyGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",

@@ -4,13 +4,12 @@ import csv
 import gzip
 import io
 import json
-import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from tasc.errors import DataError, OptionError
 
@@ -69,7 +68,10 @@ def read_jsonl(path: Path) -> Records:
 
 def read_csv(path: Path) -> Records:
     """Rows under a header line, quoted as RFC 4180 says."""
-    with closing(_open(path)) as file, io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="") as text:
+    with (
+        closing(_open(path)) as file,
+        io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="") as text,
+    ):
         reader = csv.DictReader(text, strict=True)
         # the limit belongs to the module, not to the reader, so it is put back
         old_limit = csv.field_size_limit(MAX_LINE_BYTES)
@@ -80,7 +82,7 @@ def read_csv(path: Path) -> Records:
                 except StopIteration:
                     return
                 except csv.Error as error:
-                    yield BadRecord(f"{path}:{reader.line_num}", f"broken CSV ({error})")
+                    yield BadRecord(f"{path}:{reader.reader.line_num}", f"broken CSV ({error})")
                     continue
                 if None in row:
                     yield BadRecord(f"{path}:{reader.line_num}", "more cells than the header has columns")
@@ -150,11 +152,11 @@ def _read(path: Path) -> Records:
         raise DataError(f"{path}: damaged gzip file ({error}); compress it again") from error
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path) -> "gzip.GzipFile | io.BufferedReader":
     return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else open(path, "rb")
 
 
-def _lines(file: IO[bytes]) -> Iterator[bytes]:
+def _lines(file: "gzip.GzipFile | io.BufferedReader") -> Iterator[bytes]:
     """Lines; of one above the limit only the beginning, so that memory stays bounded."""
     while line := file.readline(MAX_LINE_BYTES + 1):
         rest = line
@@ -165,11 +167,12 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
 
 def _parse(place: str, line: bytes) -> Record | BadRecord:
     try:
-        value = json.loads(line.decode("utf-8"))
+        # without its end, which would be named as the error where a line is cut
+        value = json.loads(line.rstrip(b"\r\n").decode("utf-8"))
     except UnicodeDecodeError as error:
         return BadRecord(place, f"not UTF-8 (byte 0x{line[error.start]:02x} at position {error.start + 1})")
     except json.JSONDecodeError as error:
-        return BadRecord(place, f"broken JSON ({error.msg} at character {error.pos + 1})")
+        return BadRecord(place, f"broken JSON ({error.msg}, character {error.pos + 1})")
     except (ValueError, RecursionError) as error:
         return BadRecord(place, f"broken JSON ({error})")
     if not isinstance(value, dict):
@@ -187,7 +190,9 @@ def _split_files(folder: Path, split: str) -> list[Path]:
         found = sorted(p for p in place.iterdir() if wanted.fullmatch(p.name)) if place.is_dir() else []
         kinds = {wanted.fullmatch(p.name)[3] + ("" if wanted.fullmatch(p.name)[2] else p.name) for p in found}  # type: ignore[index]
         if len(kinds) > 1:
-            raise DataError(f"{place}: several files for split {split!r} ({', '.join(p.name for p in found)}); name one")
+            raise DataError(
+                f"{place}: several files for split {split!r} ({', '.join(p.name for p in found)}); name one"
+            )
         if found:
             return found
     there = ", ".join(sorted(p.name for p in folder.iterdir())[:12]) or "nothing"

@@ -68,10 +68,12 @@ class Tasks(Sequence[Row]):
 
     @property
     def prompts(self) -> list[str]:
+        """The prompt of each row; of a chat row the last user turn."""
         return [row.prompt for row in self.rows]
 
     @property
     def completions(self) -> list[str]:
+        """The completion of each row."""
         return [row.completion for row in self.rows]
 
 
@@ -216,7 +218,14 @@ def _missing(column: str, record: dict[str, Any]) -> str:
 
 
 def _kind(value: Any) -> str:
-    names = {type(None): "null", dict: "an object", list: "a list", bool: "true/false", int: "a number", float: "a number"}
+    names = {
+        type(None): "null",
+        dict: "an object",
+        list: "a list",
+        bool: "true/false",
+        int: "a number",
+        float: "a number",
+    }
     return names.get(type(value), type(value).__name__)
 
 

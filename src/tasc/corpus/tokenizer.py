@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # what decides the ids of a text when no special tokens are added; decoder, post-processor, truncation, padding do not
 _DECIDES_IDS = ("normalizer", "pre_tokenizer", "added_tokens", "model")
+# by the digest of the serialised tokenizer: a tokenizer can be changed, and bringing a large one in order takes a second
+_known_fingerprints: dict[bytes, str] = {}
 
 
 def load_tokenizer(name_or_path: str | os.PathLike[str]) -> "PreTrainedTokenizerFast":
@@ -30,7 +32,9 @@ def load_tokenizer(name_or_path: str | os.PathLike[str]) -> "PreTrainedTokenizer
     if folder.exists():
         _check_folder(folder)
     elif name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise TokenizerError(f"{name}: no such folder; pass a folder with a tokenizer.json or a Hub name like owner/model")
+        raise TokenizerError(
+            f"{name}: no such folder; pass a folder with a tokenizer.json or a Hub name like owner/model"
+        )
 
     from transformers import AutoTokenizer
 
@@ -57,11 +61,19 @@ def fingerprint(tokenizer: "PreTrainedTokenizerFast") -> str:
     Equal fingerprints mean equal ids for every text, on every machine. Decoder, chat template, truncation, padding and
     the post-processor (which only adds special tokens) are left out.
     """
-    serialised = json.loads(tokenizer.backend_tokenizer.to_str())
+    text = tokenizer.backend_tokenizer.to_str()
+    digest = hashlib.sha256(text.encode()).digest()
+    if digest not in _known_fingerprints:
+        _known_fingerprints[digest] = _fingerprint(text)
+    return _known_fingerprints[digest]
+
+
+def _fingerprint(text: str) -> str:
+    serialised = json.loads(text)
     canonical = {key: _canonical(serialised.get(key)) for key in _DECIDES_IDS}
     canonical["model"] = _canonical_model(serialised["model"])
-    text = json.dumps(canonical, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return "sha256:" + hashlib.sha256(text.encode("ascii")).hexdigest()
+    ordered = json.dumps(canonical, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(ordered.encode("ascii")).hexdigest()
 
 
 def encode_batch(tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str]) -> list[list[int]]:

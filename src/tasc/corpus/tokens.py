@@ -9,7 +9,7 @@ import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
@@ -66,6 +66,7 @@ class TokenCorpus(Sequence[NDArray[np.int32]]):
 
     @property
     def n_tokens(self) -> int:
+        """Tokens in all rows."""
         return len(self.tokens)
 
     @property
@@ -87,9 +88,9 @@ class TokenCorpus(Sequence[NDArray[np.int32]]):
         first: dict[bytes, int] = {}
         counts: list[int] = []
         rows: list[int] = []
-        raw = memoryview(np.ascontiguousarray(self.tokens)).cast("B")
+        raw = np.ascontiguousarray(self.tokens).view(np.uint8).data
         bounds = (self.offsets * self.tokens.itemsize).tolist()
-        for row, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        for row, (start, stop) in enumerate(pairwise(bounds)):
             place = first.setdefault(bytes(raw[start:stop]), len(rows))
             if place == len(rows):
                 rows.append(row)

@@ -5,6 +5,8 @@ anything; it counts.
 """
 
 import math
+from array import array
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -26,7 +28,6 @@ class NgramStats:
         total: n-grams counted.
         distinct: different n-grams.
         entropy_bits: Shannon entropy.
-        normalised_entropy: entropy over the logarithm of ``distinct``, 0 to 1; 0 where there is at most one.
         cdf80: how many of the most frequent ones make up 80% of all.
         typical_set_size: exp(H), H in nats: about how many n-grams carry the distribution.
     """
@@ -35,7 +36,6 @@ class NgramStats:
     total: int
     distinct: int
     entropy_bits: float
-    normalised_entropy: float
     cdf80: int
     typical_set_size: float
 
@@ -89,8 +89,14 @@ def coverage_count(counts: NDArray[np.integer], share: float = 0.8) -> int:
 
 def word_ids(texts: Iterable[str]) -> TokenCorpus:
     """Whitespace words as ids in order of first appearance, one row a text."""
-    ids: dict[str, int] = {}
-    return TokenCorpus.from_rows([ids.setdefault(word, len(ids)) for word in text.split()] for text in texts)
+    ids: defaultdict[str, int] = defaultdict()
+    # a new word gets the number of words known so far
+    ids.default_factory = ids.__len__
+    tokens, offsets = array("i"), array("q", [0])
+    for text in texts:
+        tokens.extend(map(ids.__getitem__, text.split()))
+        offsets.append(len(tokens))
+    return TokenCorpus(np.array(tokens, dtype=np.int32), np.array(offsets, dtype=np.int64))
 
 
 def ngram_counts(corpus: TokenCorpus, n: int) -> NDArray[np.int64]:
@@ -101,11 +107,14 @@ def ngram_counts(corpus: TokenCorpus, n: int) -> NDArray[np.int64]:
         [2, 2]
     """
     assert n >= 1
+    if n == 1:
+        counts = np.bincount(corpus.tokens)
+        return counts[counts > 0]
     starts = _starts(corpus, n)
     if len(starts) == 0:
         return np.empty(0, np.int64)
-    alphabet, ids = np.unique(corpus.tokens, return_inverse=True)
-    bits = max(1, int(len(alphabet) - 1).bit_length())
+    ids = _dense(corpus.tokens)
+    bits = max(1, int(ids.max()).bit_length())
     codes, used = ids[starts], bits
     for k in range(1, n):
         if used + bits > _INT64_BITS:
@@ -126,7 +135,6 @@ def ngram_stats(corpus: TokenCorpus, n: int) -> NgramStats:
         total=int(counts.sum()),
         distinct=len(counts),
         entropy_bits=nats / math.log(2),
-        normalised_entropy=nats / math.log(len(counts)) if len(counts) > 1 else 0.0,
         cdf80=coverage_count(counts),
         typical_set_size=math.exp(nats) if len(counts) else 0.0,
     )
@@ -148,6 +156,13 @@ def _starts(corpus: TokenCorpus, n: int) -> NDArray[np.int64]:
         long_enough = corpus.offsets[1:][lengths >= k]
         fits[long_enough - k] = False
     return np.flatnonzero(fits)
+
+
+def _dense(tokens: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Ids renamed 0, 1, 2, ... in their order: a short alphabet leaves room for longer n-grams in 64 bits."""
+    seen = np.zeros(int(tokens.max()) + 1, dtype=bool)
+    seen[tokens] = True
+    return (np.cumsum(seen) - 1)[tokens]
 
 
 def _run_lengths(ordered: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -82,7 +83,7 @@ def make_splits(
         if n_rows < 1:
             raise OptionError(f"a split needs at least one row, {name} asks for {n_rows}; give a positive number")
     rows = _distinct_rows(seed, sum(sizes.values()))
-    splits = {name: Tasks([next(rows) for _ in range(n_rows)], source=f"demo:{name}") for name, n_rows in sizes.items()}
+    splits = {name: Tasks(tuple(islice(rows, n_rows)), source=f"demo {name}") for name, n_rows in sizes.items()}
     return {name: splits[name] for name in SPLITS}
 
 

@@ -1,8 +1,8 @@
 """The base model's training text: the same domain in other forms than the task's.
 
 Requests alone, requests said in another way, notes about a request in plain English, and questions about one with their answers.
-The base so learns the domain's words and how to find a value in a request; it never sees an intent's name, a brace,
-or an `intent: ..., slot fills: ...` line. Those are what fine-tuning has to teach.
+The base so learns the domain's words, also `intent` and `slot`, and how to find a value in a request. It never sees the name
+of an intent, a brace, or an `intent: ..., slot fills: ...` line: those are what fine-tuning has to teach.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,31 +30,31 @@ def _plain(intent: str, utterance: Utterance, rng: Random) -> str:
 
 def _rephrased(intent: str, utterance: Utterance, rng: Random) -> str:
     """The request, then the same wish in other words, as far as a few draws find some with the same values."""
-    other = _draw_with(intent, dict(utterance.slots), rng)
+    other = _draw_with(intent, dict(utterance.slots), utterance.text, rng)
     return f"{utterance.text}\nin other words, {other}" if other else utterance.text
 
 
-def _draw_with(intent: str, values: Mapping[str, str], rng: Random) -> str | None:
+def _draw_with(intent: str, values: Mapping[str, str], said: str, rng: Random) -> str | None:
     for _ in range(_MAX_REPHRASINGS):
         other = grammar().sample(intent, rng, given=values)
-        if dict(other.slots) == values and reserved_for_base(other.text):
+        if dict(other.slots) == values and other.text != said and reserved_for_base(other.text):
             return other.text
     return None
 
 
 def _notes(intent: str, utterance: Utterance, rng: Random) -> str:
     facts = [f"the {_spoken(name)} is {value}" for name, value in utterance.slots]
-    return f"{utterance.text}\n" + _sentence([f"this is about {TOPICS[intent]}", *facts], rng)
+    return f"{utterance.text}\n" + _sentence([f"the intent is {TOPICS[intent]}", *facts], rng)
 
 
 def _request_of_notes(intent: str, utterance: Utterance, rng: Random) -> str:
-    facts = [f"{value} as the {_spoken(name)}" for name, value in utterance.slots]
-    return f"someone thinks of {TOPICS[intent]}, with {_sentence(facts or ['nothing else'], rng)} and says\n{utterance.text}"
+    facts = [f"{value} fills the {_spoken(name)} slot" for name, value in utterance.slots]
+    return _sentence([f"someone thinks of {TOPICS[intent]}", *facts], rng) + f"\n{utterance.text}"
 
 
 def _questions(intent: str, utterance: Utterance, rng: Random) -> str:
     answers = [f"which {_spoken(name)}? {value}" for name, value in utterance.slots]
-    return f"{utterance.text}\n" + "\n".join([*answers, f"what is it about? {TOPICS[intent]}"])
+    return "\n".join([utterance.text, f"intent? {TOPICS[intent]}", *answers])
 
 
 def _sentence(facts: list[str], rng: Random) -> str:

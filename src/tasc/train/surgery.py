@@ -9,7 +9,7 @@ Sources: TASC (arXiv 2602.24174, section 3.1) for the mean, AdaptiVocab (arXiv 2
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import nn
@@ -50,8 +50,8 @@ class RowsReport:
     init: str
 
 
-def embedding_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Module]:
-    """The modules that hold the input rows and the output rows of a decoder.
+def embedding_and_head(model: PreTrainedModel) -> tuple[nn.Embedding, nn.Linear]:
+    """The modules that hold the input rows and the output rows of a decoder (or modules that look like these).
 
     Raises:
         ModelError: the model has no language-model head, is an encoder-decoder, or both sides have unequal rows.
@@ -59,7 +59,7 @@ def embedding_and_head(model: PreTrainedModel) -> tuple[nn.Module, nn.Module]:
     name = type(model).__name__
     if getattr(model.config, "is_encoder_decoder", False):
         raise ModelError(f"{name} is an encoder-decoder; TASC needs a decoder-only causal language model")
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    embedding, head = cast(nn.Embedding, model.get_input_embeddings()), cast(nn.Linear, model.get_output_embeddings())
     if embedding is None or head is None:
         raise ModelError(f"{name} has no language-model head; load it with AutoModelForCausalLM")
     if embedding.weight.shape[0] != head.weight.shape[0]:
@@ -120,7 +120,7 @@ def add_rows(model: PreTrainedModel, vocabulary: EnrichedVocabulary, *, init: In
 @torch.no_grad()
 def _initialise(model: PreTrainedModel, vocabulary: EnrichedVocabulary, init: Init) -> bool:
     embedding, head = embedding_and_head(model)
-    bias = getattr(head, "bias", None)
+    bias: torch.Tensor | None = getattr(head, "bias", None)
     if embedding.weight is head.weight:
         _fill(embedding.weight, vocabulary, lambda n: (weights(n, "input", init) + weights(n, "head", init)) / 2)
     else:
@@ -153,10 +153,3 @@ def _fill(matrix: torch.Tensor, vocabulary: EnrichedVocabulary, weights_of: Call
         constituents = matrix[list(ids)].double()
         row = torch.tensordot(weights_of(len(ids)).to(matrix.device), constituents, dims=1)
         matrix[vocabulary.base_size + k] = row.to(matrix.dtype)
-
-
-def rows_as_dict(report: RowsReport | None) -> dict[str, Any] | None:
-    """The report as JSON-ready values."""
-    from dataclasses import asdict
-
-    return None if report is None else asdict(report)

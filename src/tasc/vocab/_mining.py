@@ -408,3 +408,41 @@ def count_new(text, nodes, unigrams, positions, new_id, n_max, floor):
         if nodes.used[0] == n_before:
             break
     return nodes
+
+
+@njit(cache=True)
+def closed(nodes, min_count):
+    """N-grams that reach `min_count` and that no extension by one id, to the left or right, matches in count: int64[n]."""
+    n = nodes.used[0]
+    suffixes = np.full(n, -1, np.int64)
+    keep = nodes.counts[:n] >= min_count
+    for node in range(n):
+        level = nodes.levels[node]
+        if level == 2:
+            continue
+        head = nodes.prefixes[node] - SPACE
+        if level == 3:
+            tail = _find(nodes, nodes.lasts[head], nodes.lasts[node])
+        else:
+            tail = _find(nodes, SPACE + suffixes[head], nodes.lasts[node])
+        suffixes[node] = tail
+        if nodes.counts[head] == nodes.counts[node]:
+            keep[head] = False
+        if nodes.counts[tail] == nodes.counts[node]:
+            keep[tail] = False
+    return np.flatnonzero(keep)
+
+
+@njit(cache=True)
+def spelt(nodes, chosen):
+    """The ids of some nodes: flat int32[n_tokens] and offsets int64[n_chosen + 1]."""
+    offsets = np.zeros(chosen.size + 1, np.int64)
+    for k in range(chosen.size):
+        offsets[k + 1] = offsets[k] + nodes.levels[chosen[k]]
+    tokens = np.empty(offsets[-1], np.int32)
+    ids = np.empty(128, np.int64)
+    for k in range(chosen.size):
+        n = _ids_of(nodes, chosen[k], ids)
+        for i in range(n):
+            tokens[offsets[k] + i] = ids[i]
+    return tokens, offsets

@@ -85,7 +85,7 @@ class _Miner:
         budget: int,
         min_count: int,
     ) -> None:
-        self.tokens, self.weights = _separated(corpus, counts)
+        self.tokens, self.weights = separated(corpus, counts)
         self.base_size, self.n_max, self.budget, self.min_count = base_size, n_max, budget, max(1, min_count)
         self.expansions: list[tuple[int, ...]] = []
         self.known: set[tuple[int, ...]] = set()  # the same base ids merged from other parts would be a second id for one text
@@ -166,7 +166,7 @@ class _Miner:
         self.n_pool += found.size
 
 
-def _separated(corpus: TokenCorpus, counts: NDArray[np.int64] | None) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def separated(corpus: TokenCorpus, counts: NDArray[np.int64] | None) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Rows with a separator before, between and after them, and each position's row weight."""
     n_rows = len(corpus)
     offsets = np.asarray(corpus.offsets)

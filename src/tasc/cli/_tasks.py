@@ -1,0 +1,46 @@
+"""Loading DATA and its held-out rows for a command, with the warnings that belong to it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasc.cli._console import console
+
+if TYPE_CHECKING:
+    from tasc.corpus import Tasks
+
+
+def load_pair(
+    data: str,
+    eval_data: str | None,
+    *,
+    split: str | None = None,
+    eval_split: str | None = None,
+    limit: int | None = None,
+    **columns: Any,
+) -> "tuple[Tasks, Tasks | None]":
+    """DATA and, if given, EVAL; says how many bad rows were skipped and how many rows both share."""
+    from tasc.corpus import load_tasks, shared_rows
+
+    tasks = load_tasks(data, split=split, limit=limit, **columns)
+    report_skipped(tasks)
+    if eval_data is None:
+        return tasks, None
+    if eval_split is None and not Path(eval_data).is_file():
+        eval_split = "validation"
+    held_out = load_tasks(eval_data, split=eval_split, **columns)
+    report_skipped(held_out)
+    shared = shared_rows(tasks, held_out)
+    if shared:
+        warn(f"{shared:,} distinct rows of {eval_data} also stand in {data}; held-out figures are too good by that")
+    return tasks, held_out
+
+
+def report_skipped(tasks: "Tasks") -> None:
+    """Say how many bad rows were left out, and the reason of the first."""
+    if tasks.n_skipped:
+        warn(f"{tasks.source}: {tasks.n_skipped:,} bad rows skipped, the first: {tasks.skipped[0]}")
+
+
+def warn(message: str) -> None:
+    """One line on stderr."""
+    console.print(f"[yellow]warning:[/yellow] {message}", highlight=False)

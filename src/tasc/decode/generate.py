@@ -1,0 +1,279 @@
+"""Greedy batched generation: token ids in, token ids out, with forward passes and time counted per row.
+
+It knows nothing of text, templates or n-grams. A row takes part in forward passes until its end token comes; then it
+leaves the batch, so that neither its passes nor its share of the time grow while longer rows finish.
+"""
+
+import inspect
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tasc.errors import DataError, ModelError, OptionError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from tasc.vocab.vocabulary import EnrichedVocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What a model wrote, row by row in the order of the prompts, and what it took.
+
+    Attributes:
+        outputs: model ids of each row, n-grams as one id, without end token or padding.
+        passes: forward passes of the target that each row took part in: prefill, one per further id, so the number of
+            ids including the end token.
+        ms: each row's share of the time in milliseconds; a pass is shared equally by the rows in it.
+        ended: whether the row ended by itself; False where it ran into its limit.
+        seconds: wall-clock seconds of each batch, from ids on the host to ids on the host.
+    """
+
+    outputs: list[list[int]]
+    passes: list[int]
+    ms: list[float]
+    ended: list[bool]
+    seconds: list[float]
+
+    @property
+    def ms_per_output(self) -> float:
+        """Wall-clock milliseconds of all batches by the number of outputs."""
+        return 1000 * sum(self.seconds) / len(self.outputs)
+
+    @property
+    def passes_per_output(self) -> float:
+        """Mean number of forward passes that a row took part in."""
+        return sum(self.passes) / len(self.passes)
+
+
+def generate(
+    model: "PreTrainedModel",
+    prompts: Sequence[Sequence[int]],
+    *,
+    eos_id: int | Collection[int],
+    max_new_tokens: int,
+    batch_size: int = 8,
+    pad_id: int = 0,
+    vocabulary: "EnrichedVocabulary | None" = None,
+    progress: Callable[[int], None] | None = None,
+) -> Generated:
+    """Continue each prompt greedily until an end token or the limit.
+
+    Prompts of like length share a batch, longest first, so that little is padded (on the left) and a batch that does
+    not fit into memory shows at once. In float32 the outputs do not depend on the batch size.
+
+    Args:
+        model: a decoder-only model; its device and dtype stay as they are.
+        prompts: token ids of each row, none empty.
+        eos_id: the id that ends an output, or several.
+        max_new_tokens: most ids to generate for a row, end token included. They are ids of the model: an n-gram counts
+            as one. A row whose prompt leaves fewer positions in the model's context gets those.
+        batch_size: most rows in one forward pass.
+        pad_id: any id the model knows; it is masked.
+        vocabulary: the n-grams the model was trained with; only checked against the rows of the model.
+        progress: called with the number of rows finished since its last call.
+
+    Raises:
+        OptionError: `max_new_tokens` or `batch_size` below 1, no end token.
+        DataError: there is no prompt, or an empty one.
+        ModelError: a prompt does not fit into the model, or the model cannot be decoded this way.
+
+    Example::
+
+        generated = generate(model, [[5, 6], [7]], eos_id=2, max_new_tokens=20)
+        generated.outputs, generated.passes  # ([[9, 12], [4]], [3, 2])
+    """
+    import torch
+
+    end_ids = frozenset([eos_id] if isinstance(eos_id, int) else eos_id)
+    _check_options(max_new_tokens, batch_size, end_ids)
+    _check_model(model, vocabulary)
+    limits = _limits(model, prompts, max_new_tokens)
+    order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
+    finished: dict[int, _Finished] = {}
+    seconds: list[float] = []
+    forward = _Forward(model)
+    with torch.inference_mode(), _evaluating(model):
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            begin = time.perf_counter()
+            batch = _left_padded([prompts[row] for row in rows], pad_id, max(limits[row] for row in rows), model.device)
+            finished.update(_decode(forward, batch, {row: limits[row] for row in rows}, end_ids, begin))
+            seconds.append(time.perf_counter() - begin)
+            if progress is not None:
+                progress(len(rows))
+    done = [finished[row] for row in range(len(prompts))]
+    return Generated(
+        outputs=[row.ids for row in done],
+        passes=[row.passes for row in done],
+        ms=[1000 * row.seconds for row in done],
+        ended=[row.ended for row in done],
+        seconds=seconds,
+    )
+
+
+@dataclass(slots=True)
+class _Finished:
+    """One row's output while and after it is written."""
+
+    ids: list[int]
+    passes: int = 0
+    seconds: float = 0.0
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Inputs of the first pass: `ids` int64[n_rows, width]; `mask` int64[n_rows, width + room], None without padding."""
+
+    ids: "torch.Tensor"
+    mask: "torch.Tensor | None"
+    positions: "torch.Tensor | None"
+
+
+class _Forward:
+    """Calls a model with those of our arguments that its `forward` takes."""
+
+    def __init__(self, model: "PreTrainedModel") -> None:
+        self.model = model
+        # a PEFT model's own forward takes anything and passes it on
+        unwrap: Any = getattr(model, "get_base_model", None)
+        inner: Any = model if unwrap is None else unwrap()
+        accepted = inspect.signature(inner.forward).parameters
+        self.takes_positions = "position_ids" in accepted
+        self.options: dict[str, Any] = {"use_cache": True}
+        if "logits_to_keep" in accepted:
+            self.options["logits_to_keep"] = 1  # the head of a whole prompt would be most of its cost
+
+    def __call__(
+        self, ids: "torch.Tensor", mask: "torch.Tensor | None", positions: "torch.Tensor | None", cache: Any
+    ) -> tuple["torch.Tensor", Any]:
+        options = dict(self.options)
+        if mask is not None:
+            options["attention_mask"] = mask
+            if self.takes_positions:
+                options["position_ids"] = positions
+        model: Any = self.model  # torch.nn.Module leaves the types of a call open
+        output = model(input_ids=ids, past_key_values=cache, **options)
+        return output.logits[:, -1], getattr(output, "past_key_values", None)
+
+
+def _decode(
+    forward: _Forward, batch: _Batch, limits: dict[int, int], end_ids: Collection[int], begin: float
+) -> dict[int, _Finished]:
+    """Decode one batch; `limits` maps the batch's rows, in its order, to the most ids each may get."""
+    import torch
+
+    done = {row: _Finished([]) for row in limits}
+    rows = list(limits)
+    ids, mask, positions, cache, width = batch.ids, batch.mask, batch.positions, None, batch.ids.shape[1]
+    last = begin
+    while True:
+        logits, cache = forward(ids, None if mask is None else mask[:, :width], positions, cache)
+        if width == batch.ids.shape[1]:
+            _check_first(logits, cache)
+        chosen = logits.argmax(dim=-1)
+        tokens = chosen.tolist()  # waits for the device, so the clock below is honest
+        now = time.perf_counter()
+        share, last = (now - last) / len(rows), now
+        for row, token in zip(rows, tokens, strict=True):
+            _take(done[row], token, share, end_ids)
+        stay = [slot for slot, row in enumerate(rows) if not done[row].ended and done[row].passes < limits[row]]
+        if not stay:
+            return done
+        if len(stay) < len(rows):
+            rows = [rows[slot] for slot in stay]
+            index = torch.tensor(stay, device=chosen.device)
+            chosen = chosen[index]
+            cache.reorder_cache(index)
+            mask = None if mask is None else mask[index]
+            positions = None if positions is None else positions[index]
+        ids, width = chosen[:, None], width + 1
+        positions = None if positions is None else positions[:, -1:] + 1
+
+
+def _take(row: _Finished, token: int, seconds: float, end_ids: Collection[int]) -> None:
+    row.passes += 1
+    row.seconds += seconds
+    if token in end_ids:
+        row.ended = True
+    else:
+        row.ids.append(token)
+
+
+def _left_padded(prompts: Sequence[Sequence[int]], pad_id: int, room: int, device: "torch.device") -> _Batch:
+    """Prompts as one tensor, ends aligned. Without padding neither mask nor positions are needed, which saves time."""
+    import torch
+
+    width = max(map(len, prompts))
+    padding = [width - len(prompt) for prompt in prompts]
+    padded = [[pad_id] * n + list(prompt) for n, prompt in zip(padding, prompts, strict=True)]
+    ids = torch.tensor(padded, dtype=torch.int64, device=device)
+    if not any(padding):
+        return _Batch(ids, None, None)
+    columns = torch.arange(width + room, device=device)[None]
+    first = torch.tensor(padding, device=device)[:, None]
+    positions = (columns[:, :width] - first).clamp(min=0)
+    return _Batch(ids, (columns >= first).to(torch.int64), positions)
+
+
+@contextmanager
+def _evaluating(model: "PreTrainedModel") -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def _limits(model: "PreTrainedModel", prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[int]:
+    """The most ids each row may get: `max_new_tokens`, or what its prompt leaves of the model's positions."""
+    if not prompts:
+        raise DataError("generation needs at least one prompt, got none; check the data file")
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limits = []
+    for row, prompt in enumerate(prompts):
+        if not prompt:
+            raise DataError(f"prompt {row} has no tokens; give every row a prompt or use a template with a BOS token")
+        # the last generated id is never fed back, so it needs no position
+        room = max_new_tokens if positions is None else positions - len(prompt) + 1
+        if room < 1:
+            raise ModelError(
+                f"prompt {row} has {len(prompt)} tokens, the model has {positions} positions; shorten the prompt or "
+                "use a model with a longer context"
+            )
+        limits.append(min(max_new_tokens, room))
+    return limits
+
+
+def _check_options(max_new_tokens: int, batch_size: int, end_ids: Collection[int]) -> None:
+    if max_new_tokens < 1:
+        raise OptionError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+    if batch_size < 1:
+        raise OptionError(f"batch_size must be at least 1, got {batch_size}")
+    if not end_ids:
+        raise OptionError("generation needs an end token, got none; pass eos_id")
+
+
+def _check_model(model: "PreTrainedModel", vocabulary: "EnrichedVocabulary | None") -> None:
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise ModelError(f"generation needs a decoder-only model, got {type(model).__name__} (encoder-decoder)")
+    n_rows = model.config.get_text_config().vocab_size
+    if vocabulary is not None and n_rows < vocabulary.size:
+        raise ModelError(
+            f"the vocabulary has {vocabulary.size} ids, the model {n_rows} rows; use the model that 'tasc train' made "
+            "with this vocabulary"
+        )
+
+
+def _check_first(logits: "torch.Tensor", cache: Any) -> None:
+    """Stop before hundreds of passes over numbers that mean nothing."""
+    if cache is None:
+        raise ModelError("the model returns no key-value cache, so it cannot be decoded step by step")
+    if not bool(logits.amax(dim=-1).isfinite().all()):
+        raise ModelError("the model's logits are not finite; load it in another precision, e.g. --dtype float32")

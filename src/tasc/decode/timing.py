@@ -1,0 +1,99 @@
+"""Timing that can be repeated: warm up first, measure several times, report the median and the spread."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tasc.decode.generate import Generated, generate
+from tasc.errors import OptionError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+WARM_UP_PASSES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Repeated measurements of one thing.
+
+    Attributes:
+        values: one measurement a repetition, in order.
+
+    Example:
+        >>> timing = Timing((3.0, 1.0, 2.0))
+        >>> timing.median, timing.low, timing.high
+        (2.0, 1.0, 3.0)
+    """
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle measurement."""
+        return statistics.median(self.values)
+
+    @property
+    def low(self) -> float:
+        """The smallest measurement."""
+        return min(self.values)
+
+    @property
+    def high(self) -> float:
+        """The largest measurement."""
+        return max(self.values)
+
+
+def measure(run: Callable[[], Any], *, repeats: int = 3, warm_up: int = 1) -> Timing:
+    """Seconds of `run()`, without the first `warm_up` calls.
+
+    Example:
+        >>> calls = []
+        >>> len(measure(lambda: calls.append(0), repeats=3, warm_up=2).values), len(calls)
+        (3, 5)
+    """
+    if repeats < 1:
+        raise OptionError(f"repeats must be at least 1, got {repeats}")
+    for _ in range(warm_up):
+        run()
+    return Timing(tuple(_seconds(run) for _ in range(repeats)))
+
+
+def timed_generate(
+    model: "PreTrainedModel",
+    prompts: Sequence[Sequence[int]],
+    *,
+    repeats: int = 1,
+    batch_size: int = 8,
+    max_new_tokens: int,
+    progress: Callable[[int], None] | None = None,
+    **options: Any,
+) -> tuple[Generated, Timing]:
+    """Generate after a warm-up that is not counted: a few passes over the largest batch.
+
+    Args:
+        repeats: how often all prompts are generated; greedy outputs are the same each time.
+        progress: called with the rows finished, `repeats * len(prompts)` in all.
+        options: see `tasc.decode.generate`.
+
+    Returns:
+        The repetition with the median time, and the milliseconds per output of all.
+    """
+    if repeats < 1:
+        raise OptionError(f"repeats must be at least 1, got {repeats}")
+    longest = sorted(prompts, key=len, reverse=True)[:batch_size]
+    generate(model, longest, batch_size=batch_size, max_new_tokens=min(WARM_UP_PASSES, max_new_tokens), **options)
+    runs = [
+        generate(model, prompts, batch_size=batch_size, max_new_tokens=max_new_tokens, progress=progress, **options)
+        for _ in range(repeats)
+    ]
+    typical = sorted(runs, key=lambda run: run.ms_per_output)[(repeats - 1) // 2]
+    return typical, Timing(tuple(run.ms_per_output for run in runs))
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin

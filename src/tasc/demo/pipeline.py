@@ -1,0 +1,325 @@
+"""The whole method on the built-in task: analyse, enrich, fine-tune twice, evaluate, compare.
+
+Both models start from the same base and get the same rows in the same order for the same number of steps; the only
+difference is that one of them learns outputs in which the task's n-grams are one token each.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasc.corpus import Row, Tasks
+from tasc.demo.base import load_base
+from tasc.demo.generator import make_splits
+from tasc.demo.systems import (
+    Advance,
+    Progress,
+    Quality,
+    Speed,
+    System,
+    are_comparable,
+    measure_quality,
+    measure_speed,
+    to_json,
+)
+from tasc.errors import OptionError
+from tasc.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from tasc.analysis import Analysis
+    from tasc.decode import Completions, LoadedModel
+    from tasc.train import TrainReport
+    from tasc.vocab import EnrichedVocabulary, EnrichReport
+
+RUN_FILE, RESULTS_FILE = "run.json", "results.json"
+QUALITY_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How much the demo does. `FULL` and `QUICK` are the two that the command offers.
+
+    Attributes:
+        train_rows, validation_rows, test_rows: rows of each split.
+        budget: n-grams to add.
+        steps: optimizer steps of each of the two fine-tuning runs.
+        batch_size: rows per step.
+        lr: highest learning rate.
+        timed: batch size -> (rows, rounds) of the timing.
+    """
+
+    train_rows: int
+    validation_rows: int
+    test_rows: int
+    budget: int
+    steps: int
+    batch_size: int = 32
+    lr: float = 1e-3
+    timed: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+
+FULL = Scale(
+    train_rows=8000, validation_rows=500, test_rows=1000, budget=300, steps=750, timed={8: (256, 5), 1: (32, 5)}
+)
+QUICK = Scale(train_rows=1000, validation_rows=100, test_rows=48, budget=100, steps=30, timed={8: (32, 2), 1: (8, 2)})
+
+
+@dataclass(frozen=True, slots=True)
+class DemoReport:
+    """What the demo found; `results.json` is its `to_json()`.
+
+    Attributes:
+        out: the run folder.
+        seed: of the task's rows and of the training.
+        scale: how much was done.
+        quick: whether it was the short version, whose quality says nothing.
+        analysis: of the training outputs.
+        enriched: of the mining run.
+        training: one report for each fine-tuned model, by system name.
+        systems: the reference first.
+        quality: one entry for each system.
+        speeds: for each system one entry for each batch size.
+        seconds: wall time by stage.
+    """
+
+    out: Path
+    seed: int
+    scale: Scale
+    quick: bool
+    analysis: "Analysis"
+    enriched: "EnrichReport"
+    training: "dict[str, TrainReport]"
+    systems: Sequence[System]
+    quality: Sequence[Quality]
+    speeds: Sequence[Sequence[Speed]]
+    seconds: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        rows = zip(self.systems, self.quality, self.speeds, strict=True)
+        return {
+            "out": str(self.out),
+            "seed": self.seed,
+            "quick": self.quick,
+            "quality_is_meaningful": not self.quick,
+            "scale": asdict(self.scale),
+            "analysis": self.analysis.to_dict(),
+            "enriched": self.enriched.to_json(),
+            "training": {name: report.to_json() for name, report in self.training.items()},
+            "systems": [to_json(*row, comparable=are_comparable(row[1], self.quality[0])) for row in rows],
+            "seconds": self.seconds,
+        }
+
+
+def run_demo(
+    *,
+    out: str | Path,
+    seed: int = 0,
+    quick: bool = False,
+    scale: Scale | None = None,
+    progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
+) -> DemoReport:
+    """Run the demo and write its run folder.
+
+    `out` then holds `run.json` (options, versions, machine), `results.json`, `data/`, `vocab/`, a run folder of
+    `tasc train` for each model, and `outputs-<system>.jsonl`. The same call over an interrupted run goes on with it.
+
+    Args:
+        out: the run folder; a folder that holds something else is refused.
+        seed: of the task's rows, of training and of bootstrap intervals.
+        quick: the scale `QUICK`: every stage, but too few steps for quality to mean anything.
+        scale: another scale than `FULL` or `QUICK`.
+        progress: see `tasc.demo.systems.Progress`.
+        note: called with a line for people after each stage.
+
+    Raises:
+        OptionError: `out` holds something else than an unfinished or finished demo with the same options.
+    """
+    demo = _Demo(Path(out), seed, scale or (QUICK if quick else FULL), progress or _silent, note or (lambda line: None))
+    demo.open()
+    with demo.stage("data"):
+        splits = demo.make_data()
+    with demo.stage("analyse"):
+        analysis = demo.analyse(splits)
+    with demo.stage("enrich"):
+        enriched, vocabulary = demo.enrich(splits)
+    training = {}
+    for name, ngrams in (("baseline", None), ("enriched", vocabulary)):
+        with demo.stage(f"train {name}"):
+            training[name] = demo.finetune(name, splits, ngrams)
+    systems = [model_system(name, report.out) for name, report in training.items()]
+    with demo.stage("quality"):
+        quality = demo.measure_quality(systems, splits["test"])
+    with demo.stage("speed"):
+        speeds = demo.measure_speed(systems, splits["test"])
+    report = DemoReport(
+        demo.out, seed, demo.scale, quick, analysis, enriched, training, systems, quality, speeds, demo.seconds
+    )
+    write_json(demo.out / RESULTS_FILE, report.to_json())
+    return report
+
+
+def model_system(name: str, folder: str | Path) -> System:
+    """A fine-tuned model, decoded greedily one token a pass."""
+    from tasc.decode import complete, load_model
+
+    loaded: LoadedModel = load_model(folder, device="cpu")
+
+    def run(rows: Sequence[Row], batch_size: int, advance: Advance) -> "Completions":
+        return complete(
+            loaded.model,
+            loaded.tokenizer,
+            rows,
+            vocabulary=loaded.vocabulary,
+            batch_size=batch_size,
+            progress=advance,
+        )
+
+    return System(name, run)
+
+
+@dataclass(frozen=True, slots=True)
+class _Demo:
+    """One run of the demo: what its stages share."""
+
+    out: Path
+    seed: int
+    scale: Scale
+    progress: Progress
+    note: Callable[[str], None]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def open(self) -> None:
+        """Check the folder and write run.json."""
+        from tasc.train.folder import machine, versions
+
+        options = {"seed": self.seed} | asdict(self.scale)
+        options["timed"] = {str(batch): list(much) for batch, much in self.scale.timed.items()}
+        path = self.out / RUN_FILE
+        if path.is_file():
+            stored = read_json(path)
+            if stored.get("demo") != options:
+                raise OptionError(f"{self.out} holds another run; choose another folder with -o")
+        elif self.out.is_dir() and any(self.out.iterdir()):
+            raise OptionError(f"{self.out} is not empty and no run of the demo; choose another folder with -o")
+        self.out.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"demo": options, "versions": versions(), "machine": machine()})
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage."""
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - begin, 2)
+
+    def make_data(self) -> dict[str, Tasks]:
+        """Draw the splits and keep them as files."""
+        from tasc.demo.generator import write_splits
+
+        splits = make_splits(
+            self.seed,
+            train=self.scale.train_rows,
+            validation=self.scale.validation_rows,
+            test=self.scale.test_rows,
+        )
+        write_splits(splits, self.out / "data")
+        known = set(splits["train"].completions)
+        unseen = sum(text not in known for text in splits["test"].completions) / len(splits["test"])
+        self.note(
+            f"{len(splits['train']):,} training rows with {len(known):,} distinct outputs, {len(splits['test']):,} test "
+            f"rows ({unseen:.0%} of their outputs are not in the training rows)"
+        )
+        return splits
+
+    def analyse(self, splits: dict[str, Tasks]) -> "Analysis":
+        """What `tasc analyze` does."""
+        from tasc.analysis import analyze
+
+        _, tokenizer = load_base()
+        analysis = analyze(
+            splits["train"],
+            tokenizer,
+            eval_tasks=splits["validation"],
+            budgets=(self.scale.budget,),
+            seed=self.seed,
+            progress=self.progress,
+        )
+        self.note(analysis.recommendation.text)
+        return analysis
+
+    def enrich(self, splits: dict[str, Tasks]) -> "tuple[EnrichReport, EnrichedVocabulary]":
+        """What `tasc enrich` does."""
+        from tasc.vocab import EnrichedVocabulary, enrich
+
+        _, tokenizer = load_base()
+        report = enrich(
+            splits["train"],
+            tokenizer,
+            budget=self.scale.budget,
+            eval_tasks=splits["validation"],
+            out=self.out / "vocab",
+            progress=self.progress,
+        )
+        return report, EnrichedVocabulary.load(self.out / "vocab")
+
+    def finetune(self, name: str, splits: dict[str, Tasks], vocabulary: "EnrichedVocabulary | None") -> "TrainReport":
+        """What `tasc train` does: all weights of a fresh copy of the base, the same rows in the same order."""
+        from tasc.train import finetune
+
+        base, tokenizer = load_base()
+        with self.progress(f"fine-tuning: {name}", total=self.scale.steps, unit="steps") as advance:
+            report = finetune(
+                base,
+                splits["train"],
+                out=self.out / name,
+                eval_tasks=splits["validation"],
+                vocabulary=vocabulary,
+                tokenizer=tokenizer,
+                template="plain",
+                method="full",
+                lr=self.scale.lr,
+                warmup=0.05,
+                max_steps=self.scale.steps,
+                batch_size=self.scale.batch_size,
+                effective_batch=self.scale.batch_size,
+                max_length=256,
+                seed=self.seed,
+                cpu=True,
+                on_record=lambda record: advance(1) if "loss" in record else None,
+            )
+        self.note(
+            f"{name}: {report.tokens_per_output:.1f} target tokens per output, validation loss "
+            f"{report.eval_nats_per_byte:.4f} nats per byte"
+        )
+        return report
+
+    def measure_quality(self, systems: Sequence[System], test: Tasks) -> list[Quality]:
+        """Quality on all test rows; the outputs go to files."""
+        from tasc.evals import Prediction, write_predictions
+
+        found = measure_quality(systems, test, batch_size=QUALITY_BATCH, progress=self.progress, seed=self.seed)
+        for system, quality in zip(systems, found, strict=True):
+            done = quality.completions
+            taken = zip(done.texts, done.tokens, done.generated.passes, done.generated.ms, strict=True)
+            rows = [
+                Prediction(row.prompt, text, row.completion, tokens, passes, round(ms, 4))
+                for row, (text, tokens, passes, ms) in zip(test, taken, strict=True)
+            ]
+            write_predictions(self.out / f"outputs-{system.name}.jsonl", rows)
+        return found
+
+    def measure_speed(self, systems: Sequence[System], test: Tasks) -> list[list[Speed]]:
+        """For each system its speed at each batch size."""
+        by_batch = [
+            measure_speed(systems, test[:n_rows].rows, batch_size=batch, rounds=rounds, progress=self.progress)
+            for batch, (n_rows, rounds) in self.scale.timed.items()
+        ]
+        return [list(speeds) for speeds in zip(*by_batch, strict=True)]
+
+
+def _silent(description: str, *, total: int | None = None, unit: str = "rows") -> Any:
+    return nullcontext(lambda n: None)

@@ -1,0 +1,156 @@
+"""Shorter outputs than Algorithm 1 at the same budget: choose n-grams for fewest-tokens segmentation.
+
+On base ids, in three steps. (1) Candidates: the closed n-grams (no longer one occurs as often) of highest reward, and the
+merges of Algorithm 1. (2) Start from Algorithm 1's own choice and from one grown by taking, again and again, the candidates
+that would save most under the present choice, then pruned by the least loss; keep the better one. (3) Swap the least useful
+for the most promising as long as that helps. Gains and losses are read off the segmentation graph of every row
+(`_selection.score`), so an n-gram is judged by what it adds to the others, not by how often it occurs.
+
+Worth is discounted as in absolute discounting: an n-gram behind c uses is expected to save (c - discount) / c of what it
+saves here, so that n-grams which memorise a few training rows lose against those that will come again.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasc.corpus import TokenCorpus
+from tasc.vocab import _mining, _selection
+from tasc.vocab._trie import build_trie
+from tasc.vocab.miner import Accept, Merge, accept_all, separated
+
+LONGEST = 48  # ids in one n-gram
+MIN_COUNT = 3  # occurrences of a candidate
+CANDIDATES_PER_TOKEN = 12  # closed n-grams looked at, for each token of the budget
+DISCOUNT = 1.5  # chosen on validation splits, see benchmarks/miner.py
+BATCHES = 12  # looks at the corpus while growing, and again while pruning
+OVERSHOOT = 1.4  # grown choice before pruning, in budgets
+SWAP_SHARE, MAX_SWAPS = 0.08, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """One n-gram of the choice: its base ids, its uses in the training outputs, and the tokens lost without it."""
+
+    ids: tuple[int, ...]
+    count: int
+    reward: int
+
+
+def choose(
+    corpus: TokenCorpus,
+    counts: NDArray[np.int64],
+    merges: Sequence[Merge],
+    *,
+    budgets: Sequence[int],
+    base_size: int,
+    accept: Accept = accept_all,
+    discount: float = DISCOUNT,
+) -> Iterator[tuple[int, list[Chosen]]]:
+    """Choose n-grams for each budget, largest budget first.
+
+    Args:
+        corpus: base ids of the distinct outputs.
+        counts: int64[n_rows], how often each occurs.
+        merges: Algorithm 1's merges, ideally for twice the largest budget.
+        budgets: how many n-grams to choose, each.
+        base_size: 1 + the highest base id.
+        accept: called with the base ids of every candidate; refused ones are left out.
+        discount: uses taken off when an n-gram's worth is judged.
+
+    Yields:
+        (budget, n-grams), the most useful n-gram first.
+    """
+    largest = max(budgets)
+    spans = _closed_ngrams(corpus, counts, CANDIDATES_PER_TOKEN * largest, base_size)
+    own = [m.ids for m in merges if len(m.ids) <= LONGEST]
+    candidates = own + [ids for ids in dict.fromkeys(spans) if ids not in set(own) and accept(ids)]
+    selection = _Selection(corpus, counts, candidates, discount)
+    for budget in sorted(set(budgets), reverse=True):
+        yield budget, selection.best_of(budget, n_own=min(budget, len(own)))
+
+
+def _closed_ngrams(corpus: TokenCorpus, counts: NDArray[np.int64], most: int, base_size: int) -> list[tuple[int, ...]]:
+    """The closed n-grams with the highest count * (n - 1)."""
+    tokens, weights = separated(corpus, counts)
+    unigrams = _mining.unigram_counts(tokens, weights, base_size)
+    nodes = _mining.count_all(tokens, weights, unigrams, LONGEST, MIN_COUNT, _mining.new_nodes(1 << 16))
+    kept = _mining.closed(nodes, MIN_COUNT)
+    rewards = nodes.counts[kept] * (nodes.levels[kept].astype(np.int64) - 1)
+    flat, offsets = _mining.spelt(nodes, kept[np.argsort(-rewards, kind="stable")[:most]])
+    ids = flat.tolist()
+    return [tuple(ids[a:b]) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+
+
+class _Selection:
+    """Which candidates are active, and the moves that change it."""
+
+    def __init__(
+        self, corpus: TokenCorpus, counts: NDArray[np.int64], candidates: list[tuple[int, ...]], discount: float
+    ) -> None:
+        self.candidates, self.discount = candidates, discount
+        self.offsets, self.weights = np.asarray(corpus.offsets), np.asarray(counts, np.int64)
+        self.arcs = _selection.find_arcs(np.asarray(corpus.tokens), self.offsets, *build_trie(candidates))
+        self.longest = max((len(ids) for ids in candidates), default=1)
+        self.active = np.zeros(len(candidates), np.bool_)
+
+    def best_of(self, budget: int, *, n_own: int) -> list[Chosen]:
+        self.active[:] = False
+        self.active[:n_own] = True  # Algorithm 1's choice: fewest tokens never makes it longer
+        own, own_cost = self.active.copy(), self.cost()
+        self.active[:] = False
+        self.grow(int(OVERSHOOT * budget), BATCHES)
+        self.prune(budget, BATCHES)
+        if own_cost <= self.cost():
+            self.active = own
+        self.swap(budget)
+        return self.chosen()
+
+    def look(self) -> tuple[int, _selection.Scores, NDArray[np.float64]]:
+        """Tokens of the corpus, raw scores, and each candidate's discounted worth."""
+        total, scores = _selection.score(self.arcs, self.offsets, self.weights, self.active, self.longest)
+        return total, scores, scores.value * (1 - self.discount / np.maximum(scores.uses, 1))
+
+    def cost(self) -> float:
+        """Tokens of the corpus, with the discount that the active n-grams will not save elsewhere."""
+        total, scores, worth = self.look()
+        return float(total + (scores.value - worth)[self.active].sum())
+
+    def grow(self, target: int, batches: int) -> None:
+        step = max(1, (target - int(self.active.sum())) // batches)
+        while (room := target - int(self.active.sum())) > 0:
+            worth = self.look()[2]
+            worth[self.active] = 0
+            top = np.argsort(-worth, kind="stable")[: min(step, room)]
+            top = top[worth[top] > 0]
+            if not top.size:
+                return
+            self.active[top] = True
+
+    def prune(self, target: int, batches: int) -> None:
+        step = max(1, (int(self.active.sum()) - target) // batches)
+        while (excess := int(self.active.sum()) - target) > 0:
+            worth = self.look()[2]
+            worth[~self.active] = np.inf
+            self.active[np.argsort(worth, kind="stable")[: min(step, excess)]] = False
+
+    def swap(self, budget: int) -> None:
+        cost, share = self.cost(), SWAP_SHARE
+        for _ in range(MAX_SWAPS):
+            before = self.active.copy()
+            self.grow(budget + max(1, int(share * budget)), 2)
+            self.prune(budget, 2)
+            found = self.cost()
+            if found >= cost:
+                self.active, share = before, share / 2
+            else:
+                cost = found
+
+    def chosen(self) -> list[Chosen]:
+        _, scores, worth = self.look()
+        order = np.argsort(-worth, kind="stable")
+        return [
+            Chosen(self.candidates[i], int(scores.uses[i]), int(scores.value[i])) for i in order if self.active[i]
+        ]

@@ -1,0 +1,199 @@
+"""tasc.decode.generate against decoding without cache, batch or padding, and against transformers' own generate."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasc.decode import generate
+from tasc.errors import DataError, ModelError, OptionError
+from tasc.vocab.vocabulary import EnrichedVocabulary, Ngram
+from tiny_models import ARCHITECTURES, POSITIONS, tiny_model
+
+ROWS = 96
+END_IDS = frozenset(range(12))
+CASES = [*((name, {}) for name in ARCHITECTURES), ("mistral", {"sliding_window": 6}), ("qwen2", {"tied": True})]
+
+RNG = np.random.default_rng(3)
+PROMPTS = [RNG.integers(12, 96, size).tolist() for size in (1, 9, 3, 3, 17, 2, 9, 5, 12, 4, 7)]
+
+
+def wide_model(architecture: str, **changes: Any) -> Any:
+    """Logits far apart: where two are nearly equal, rounding decides, and batches round differently."""
+    return tiny_model(architecture, rows=ROWS, initializer_range=0.5, **changes)
+
+
+@pytest.fixture(scope="module")
+def llama() -> Any:
+    return wide_model("llama")
+
+
+def naive(model: Any, prompt: list[int], end_ids: frozenset[int], limit: int) -> tuple[list[int], int, bool]:
+    """One row, the whole sequence in every pass: ids, passes, ended."""
+    ids: list[int] = []
+    for n in range(1, limit + 1):
+        with torch.no_grad():
+            token = int(model(torch.tensor([prompt + ids]), use_cache=False).logits[0, -1].argmax())
+        if token in end_ids:
+            return ids, n, True
+        ids.append(token)
+    return ids, limit, False
+
+
+@pytest.mark.parametrize(("architecture", "changes"), CASES, ids=lambda case: str(case))
+def test_equals_decoding_without_cache_and_batch(architecture, changes):
+    model = wide_model(architecture, **changes)
+    expected = [naive(model, prompt, END_IDS, 20) for prompt in PROMPTS]
+    assert len({passes for _, passes, _ in expected}) > 2, "rows must end at different passes for a meaningful test"
+    for batch_size in (1, 2, 4, 64):
+        got = generate(model, PROMPTS, eos_id=END_IDS, max_new_tokens=20, batch_size=batch_size)
+        assert list(zip(got.outputs, got.passes, got.ended, strict=True)) == expected
+
+
+def test_equals_transformers_generate(llama):
+    for prompt in PROMPTS[:4]:
+        theirs = llama.generate(
+            torch.tensor([prompt]), max_new_tokens=15, do_sample=False, eos_token_id=sorted(END_IDS), pad_token_id=0
+        )[0, len(prompt) :].tolist()
+        ours = generate(llama, [prompt], eos_id=END_IDS, max_new_tokens=15)
+        assert ours.outputs[0] == [token for token in theirs if token not in END_IDS]
+        assert ours.passes[0] == len(theirs)
+
+
+def test_order_of_prompts_does_not_matter(llama):
+    straight = generate(llama, PROMPTS, eos_id=END_IDS, max_new_tokens=10, batch_size=3)
+    backward = generate(llama, PROMPTS[::-1], eos_id=END_IDS, max_new_tokens=10, batch_size=3)
+    assert straight.outputs == backward.outputs[::-1]
+    assert straight.passes == backward.passes[::-1]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_a_row_gets_the_positions_its_prompt_leaves(architecture):
+    model = wide_model(architecture)
+    prompts = [[20] * POSITIONS, [20] * (POSITIONS - 4), [20]]
+    got = generate(model, prompts, eos_id=95, max_new_tokens=30, batch_size=3)
+    alone = [generate(model, [prompt], eos_id=95, max_new_tokens=30) for prompt in prompts]
+    assert got.outputs == [one.outputs[0] for one in alone]
+    assert got.passes[:2] == [1, 5]
+    assert got.ended[:2] == [False, False]
+
+
+class Scripted(torch.nn.Module):
+    """A model that writes what its script says, row by row: the prompt's last id names the row. Records its passes."""
+
+    def __init__(self, scripts: dict[int, list[int]], n_ids: int = 50) -> None:
+        super().__init__()
+        self.scripts, self.n_ids = scripts, n_ids
+        text = SimpleNamespace(vocab_size=n_ids)
+        self.config = SimpleNamespace(is_encoder_decoder=False, get_text_config=lambda: text)
+        self.device = torch.device("cpu")
+        self.batches: list[list[int]] = []
+
+    def forward(self, input_ids: Any, past_key_values: Any = None, use_cache: bool = True, **_: Any) -> Any:
+        cache = past_key_values
+        if cache is None:
+            cache = SimpleNamespace(rows=[row[-1] for row in input_ids.tolist()], step=0)
+            cache.reorder_cache = lambda index: setattr(cache, "rows", [cache.rows[i] for i in index.tolist()])
+        self.batches.append(list(cache.rows))
+        logits = torch.full((len(cache.rows), 1, self.n_ids), -1.0)
+        for slot, row in enumerate(cache.rows):
+            logits[slot, 0, self.scripts[row][cache.step]] = 1.0
+        cache.step += 1
+        return SimpleNamespace(logits=logits, past_key_values=cache)
+
+
+def test_passes_are_those_a_row_took_part_in():
+    model = Scripted({10: [30, 0], 11: [31, 32, 33, 0], 12: [0], 13: [34, 35, 36, 37]})
+    got = generate(model, [[10], [11], [12], [13]], eos_id=0, max_new_tokens=4, batch_size=4)  # type: ignore[arg-type]
+    assert got.outputs == [[30], [31, 32, 33], [], [34, 35, 36, 37]]
+    assert got.passes == [2, 4, 1, 4]
+    assert got.ended == [True, True, True, False]
+    assert model.batches == [[10, 11, 12, 13], [10, 11, 13], [11, 13], [11, 13]], "finished rows leave the batch"
+    assert got.passes_per_output == 11 / 4
+
+
+def test_longest_prompts_first_and_progress():
+    model = Scripted({10: [0], 11: [0], 12: [0]})
+    seen: list[int] = []
+    got = generate(model, [[10], [5, 5, 11], [5, 12]], eos_id=0, max_new_tokens=3, batch_size=2, progress=seen.append)  # type: ignore[arg-type]
+    assert model.batches == [[11, 12], [10]]
+    assert seen == [2, 1]
+    assert len(got.seconds) == 2
+
+
+@given(st.lists(st.lists(st.integers(1, 49), max_size=6), min_size=1, max_size=9), st.integers(1, 9), st.integers(1, 8))
+def test_any_script_comes_back(scripts, batch_size, limit):
+    rows = {10 + row: [*ids, *[0] * 9] for row, ids in enumerate(scripts)}
+    model = Scripted(rows)
+    got = generate(model, [[row] for row in rows], eos_id=0, max_new_tokens=limit, batch_size=batch_size)  # type: ignore[arg-type]
+    assert got.outputs == [ids[:limit] for ids in scripts]
+    assert got.passes == [min(len(ids) + 1, limit) for ids in scripts]
+    assert got.ended == [len(ids) < limit for ids in scripts]
+    assert sum(map(len, model.batches)) == sum(got.passes), "no row takes part in a pass that is not counted"
+
+
+def test_time_is_shared_without_loss(llama):
+    got = generate(llama, PROMPTS, eos_id=END_IDS, max_new_tokens=10, batch_size=4)
+    assert all(ms > 0 for ms in got.ms)
+    assert sum(got.ms) <= 1000 * sum(got.seconds)
+    assert got.ms_per_output == pytest.approx(1000 * sum(got.seconds) / len(PROMPTS))
+
+
+def test_training_mode_comes_back(llama):
+    llama.train()
+    try:
+        generate(llama, [[20]], eos_id=0, max_new_tokens=2)
+        assert llama.training
+    finally:
+        llama.eval()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"max_new_tokens": 0}, OptionError, "max_new_tokens must be at least 1, got 0"),
+        ({"batch_size": 0}, OptionError, "batch_size must be at least 1, got 0"),
+        ({"eos_id": []}, OptionError, "needs an end token"),
+        ({"prompts": []}, DataError, "at least one prompt"),
+        ({"prompts": [[20], []]}, DataError, "prompt 1 has no tokens"),
+        ({"prompts": [[20] * 129]}, ModelError, "129 tokens, the model has 128 positions"),
+    ],
+)
+def test_refusals(llama, change, error, says):
+    options = {"prompts": [[20]], "eos_id": 0, "max_new_tokens": 4} | change
+    with pytest.raises(error, match=says):
+        generate(llama, options.pop("prompts"), **options)
+
+
+def test_a_vocabulary_larger_than_the_model_is_refused(llama):
+    fits = EnrichedVocabulary(95, (Ngram((1, 2), (1, 2)),))
+    generate(llama, [[20]], eos_id=0, max_new_tokens=1, vocabulary=fits)
+    larger = EnrichedVocabulary(96, (Ngram((1, 2), (1, 2)),))
+    with pytest.raises(ModelError, match="97 ids, the model 96 rows"):
+        generate(llama, [[20]], eos_id=0, max_new_tokens=1, vocabulary=larger)
+
+
+def test_meaningless_logits_stop_at_once():
+    broken = wide_model("llama")
+    with torch.no_grad():
+        broken.model.embed_tokens.weight.fill_(float("nan"))
+    with pytest.raises(ModelError, match="not finite"):
+        generate(broken, [[20]], eos_id=0, max_new_tokens=4)
+
+
+def test_encoder_decoder_models_are_refused(llama, monkeypatch):
+    monkeypatch.setattr(llama.config, "is_encoder_decoder", True)
+    with pytest.raises(ModelError, match="decoder-only"):
+        generate(llama, [[20]], eos_id=0, max_new_tokens=4)
+
+
+def test_models_wrapped_by_peft(llama):
+    from peft import LoraConfig, get_peft_model
+
+    wrapped: Any = get_peft_model(wide_model("llama"), LoraConfig(target_modules=["q_proj"]))
+    plain = generate(llama, PROMPTS, eos_id=END_IDS, max_new_tokens=10, batch_size=4)
+    assert generate(wrapped, PROMPTS, eos_id=END_IDS, max_new_tokens=10, batch_size=4).outputs == plain.outputs

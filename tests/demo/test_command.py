@@ -1,0 +1,27 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from tasc.cli.main import app
+from tasc.corpus import load_tasks
+
+
+def test_data_only_writes_data_and_the_base_model(tmp_path):
+    out = tmp_path / "data"
+    result = CliRunner().invoke(app, ["demo", "--data-only", "-o", str(out), "--seed", "4", "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["rows"] == {"train": 8000, "validation": 500, "test": 1000}
+    assert len(load_tasks(out, split="test")) == 1000
+    assert (out / "base" / "tokenizer.json").is_file()
+
+
+def test_data_only_says_what_to_do_next(tmp_path):
+    result = CliRunner().invoke(app, ["demo", "--data-only", "-o", str(tmp_path)])
+    assert f"tasc analyze {tmp_path}/train.jsonl --tokenizer {tmp_path}/base" in result.stdout
+
+
+@pytest.mark.parametrize("wrong", [["--seed", "-1"], ["--slow"]])
+def test_wrong_usage_ends_with_2(wrong):
+    assert CliRunner().invoke(app, ["demo", *wrong]).exit_code == 2

@@ -1,0 +1,80 @@
+"""The generated command pages, for a command made here."""
+
+import runpy
+import sys
+import types
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+import typer
+
+from tasc.cli import main
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "cli_pages.py"
+
+
+def command(
+    data: Annotated[str, typer.Argument(help="File with\n examples.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write.")],
+    method: Annotated[Literal["paper", "best"], typer.Option(help="How | which.")] = "best",
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One document.")] = False,
+    extra: Annotated[int, typer.Option(hidden=True)] = 1,
+) -> None:
+    """Do it.
+
+    Then tell.
+    """
+
+
+@pytest.fixture
+def script(monkeypatch, tmp_path):
+    module = types.ModuleType("fake_command")
+    module.command = command  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "fake_command", module)
+    monkeypatch.setattr(main, "VERBS", {"fake": ("fake_command", "Does it.")})
+    names = runpy.run_path(str(SCRIPT))
+    names["main"].__globals__["FOLDER"] = tmp_path / "cli"
+    return types.SimpleNamespace(**names)
+
+
+def test_a_page_has_usage_arguments_options_and_defaults(script):
+    assert script.page("fake").splitlines()[2:] == [
+        "# tasc fake",
+        "",
+        "Do it.",
+        "",
+        "Then tell.",
+        "",
+        "```",
+        "tasc fake DATA [OPTIONS]",
+        "```",
+        "",
+        "| Argument | Default | Meaning |",
+        "| --- | --- | --- |",
+        "| `DATA` | required | File with examples. |",
+        "",
+        "| Option | Default | Meaning |",
+        "| --- | --- | --- |",
+        "| `-o`, `--out` PATH | required | Where to write. |",
+        "| `--method` `paper` \\| `best` | `best` | How \\| which. |",
+        "| `--lr` NUMBER |  | Learning rate. |",
+        "| `--json` |  | One document. |",
+    ]
+
+
+def test_check_fails_until_the_pages_are_written_and_when_one_is_left_over(script, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["cli_pages.py", "--check"])
+    assert script.main() == 1
+    assert "fake.md, index.md" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["cli_pages.py"])
+    assert script.main() == 0
+    (tmp_path / "cli" / "gone.md").touch()
+    monkeypatch.setattr(sys, "argv", ["cli_pages.py", "--check"])
+    assert script.main() == 1
+    monkeypatch.setattr(sys, "argv", ["cli_pages.py"])
+    assert script.main() == 0
+    assert sorted(path.name for path in (tmp_path / "cli").iterdir()) == ["fake.md", "index.md"]
+    monkeypatch.setattr(sys, "argv", ["cli_pages.py", "--check"])
+    assert script.main() == 0

@@ -1,0 +1,77 @@
+"""Where compiled kernels are kept: numba's own choice of folders, and none at all."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasc._numba import njit
+
+KERNEL = """
+from tasc._numba import njit
+
+@njit
+def double(x):
+    return 2 * x
+
+print(double(21), len(double.stats.cache_hits), len(double.stats.cache_misses), double.stats.cache_path)
+"""
+
+
+def run_kernel(folder: Path, **env: str) -> list[str]:
+    """Runs the kernel from `folder`; returns result, cache hits, cache misses and the cache's folder."""
+    source = folder / "kernel.py"
+    if not source.exists():
+        source.write_text(KERNEL)
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"} | env
+    result = subprocess.run(
+        [sys.executable, "-B", str(source)], capture_output=True, text=True, env=environment, timeout=120, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Path:
+    """A folder whose `__pycache__` cannot be made; unlike mode bits, a file in its place stops root too."""
+    folder = tmp_path / "package"
+    folder.mkdir()
+    (folder / "__pycache__").touch()
+    return folder
+
+
+def test_kernels_are_kept_beside_the_source_and_found_again(tmp_path):
+    assert run_kernel(tmp_path) == ["42", "0", "1", str(tmp_path / "__pycache__")]
+    assert run_kernel(tmp_path) == ["42", "1", "0", str(tmp_path / "__pycache__")]
+
+
+def test_kernels_go_to_the_user_s_cache_folder_where_the_package_is_read_only(sealed, tmp_path):
+    cache = tmp_path / "cache"
+    result, hits, misses, folder = run_kernel(sealed, XDG_CACHE_HOME=str(cache))
+    assert (result, hits, misses) == ("42", "0", "1")
+    assert Path(folder).parent == cache / "numba"
+    assert list(Path(folder).glob("*.nbi"))
+    assert run_kernel(sealed, XDG_CACHE_HOME=str(cache))[:3] == ["42", "1", "0"]
+
+
+def test_kernels_work_where_no_folder_can_be_written_to(sealed):
+    nowhere = str(sealed / "__pycache__" / "nowhere")  # below a file: nobody can make it
+    assert run_kernel(sealed, XDG_CACHE_HOME=nowhere, HOME=nowhere) == ["42", "0", "1", "None"]
+
+
+def test_the_decorator_takes_numba_s_options():
+    @njit(cache=False, boundscheck=True)
+    def first(x):
+        return x[0]
+
+    assert first(np.array([3, 4])) == 3
+    with pytest.raises(IndexError):
+        first(np.zeros(0))
+
+
+def test_other_refusals_of_numba_are_not_hidden():
+    with pytest.raises(TypeError):
+        njit("not a function", cache=False)  # pyright: ignore[reportArgumentType, reportCallIssue]
