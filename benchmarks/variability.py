@@ -79,7 +79,18 @@ def render(corpora: dict[str, dict[str, Any]], tokenizer: str) -> str:
         "validation split). The first table is the paper's Table 1 for real data: word bigrams of inputs and outputs. "
         "How to read the figures: [Analyze](../analyze.md).",
         _markdown(
-            ["corpus", "task", "rows", "distinct outputs", "H in", "H out", "delta H", "CDF80 in", "CDF80 out", "ratio"],
+            [
+                "corpus",
+                "task",
+                "rows",
+                "distinct outputs",
+                "H in",
+                "H out",
+                "delta H",
+                "CDF80 in",
+                "CDF80 out",
+                "ratio",
+            ],
             [_table1_row(name, report) for name, report in corpora.items()],
         ),
         "H: Shannon entropy in bits. CDF80: how many of the most frequent bigrams make up 80% of all.",
@@ -87,7 +98,15 @@ def render(corpora: dict[str, dict[str, Any]], tokenizer: str) -> str:
         "(Algorithm 1, n-grams of up to 4 tokens, end token not counted), and tokens per target pass of a drafter that "
         "knows the training outputs only.",
         _markdown(
-            ["corpus", "tokens per output", "H / log V", "H2 (nats)", *(f"M={m}" for m in BUDGETS), "drafter", "advice"],
+            [
+                "corpus",
+                "tokens per output",
+                "H / log V",
+                "H2 (nats)",
+                *(f"M={m}" for m in BUDGETS),
+                "drafter",
+                "advice",
+            ],
             [_prediction_row(name, report) for name, report in corpora.items()],
         ),
         "In the words of the command:",

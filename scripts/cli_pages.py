@@ -73,7 +73,7 @@ def _spelling(param: Any, annotation: Any) -> str:
     names = "`, `".join(sorted(param.opts, key=len))
     if param.is_flag:
         return "`" + " / ".join([names, *param.secondary_opts]) + "`"
-    return f"`{names}` {param.metavar or _kind(annotation)}"
+    return f"`{names}` {_cell(param.metavar) if param.metavar else _kind(annotation)}"
 
 
 def _kind(annotation: Any) -> str:
@@ -95,15 +95,21 @@ def _kind(annotation: Any) -> str:
 def _default(param: Any) -> str:
     if param.required:
         return "required"
-    if param.default in (None, False, [], ()) or callable(param.default):
+    if param.default is None or param.default is False or param.default in ([], ()) or callable(param.default):
         return ""
     value = param.default.value if isinstance(param.default, Enum) else param.default
     return f"`{value}`" if value is not True else "on"
 
 
 def _help(annotation: Any) -> str:
-    text = next((m.help for m in get_args(annotation)[1:] if getattr(m, "help", None)), "")
-    return " ".join(text.split()).replace("|", "\\|")
+    return _cell(next((m.help for m in get_args(annotation)[1:] if getattr(m, "help", None)), ""))
+
+
+def _cell(text: str) -> str:
+    """Text as it reads inside a table: one line, and no bar or bracket taken for markup outside of code."""
+    parts = " ".join(text.split()).replace("|", "\\|").split("`")
+    parts[::2] = [part.replace("<", "&lt;") for part in parts[::2]]
+    return "`".join(parts)
 
 
 def main() -> int:

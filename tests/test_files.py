@@ -19,9 +19,14 @@ def test_the_new_file_replaces_the_old_one(tmp_path):
 def test_an_error_leaves_the_old_file_and_no_temporary_one(tmp_path):
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), atomic_write(path, "wb") as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with atomic_write(path, "wb") as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -65,7 +70,9 @@ def test_json_refuses_nan_and_keeps_the_old_file(tmp_path):
     assert read_json(path) == 1
 
 
-@pytest.mark.parametrize(("content", "reason"), [(b"{", "broken JSON"), (b'"\xff"', "not UTF-8"), (b"[" * 10**6, "broken JSON")])
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"{", "broken JSON"), (b'"\xff"', "not UTF-8"), (b"[" * 10**6, "broken JSON")]
+)
 def test_damaged_json_names_the_file(tmp_path, content, reason):
     path = tmp_path / "bad.json"
     path.write_bytes(content)

@@ -62,6 +62,39 @@ def test_kernels_work_where_no_folder_can_be_written_to(sealed):
     assert run_kernel(sealed, XDG_CACHE_HOME=nowhere, HOME=nowhere) == ["42", "0", "1", "None"]
 
 
+def test_a_kernel_is_renewed_when_one_that_it_calls_changes(tmp_path):
+    callee = tmp_path / "_callee.py"
+    callee.write_text("from tasc._numba import njit\n\n@njit\ndef twice(x):\n    return 2 * x\n")
+    caller = KERNEL.replace("import njit", "import njit\nfrom _callee import twice").replace("2 * x", "twice(x)")
+    (tmp_path / "kernel.py").write_text(caller)
+    assert run_kernel(tmp_path)[:3] == ["42", "0", "1"]
+    assert run_kernel(tmp_path)[:3] == ["42", "1", "0"]
+    callee.write_text(callee.read_text().replace("2 * x", "3 * x"))
+    assert run_kernel(tmp_path)[:3] == ["63", "0", "1"]
+
+
+def test_a_kernel_is_renewed_when_its_file_keeps_time_and_size(tmp_path):
+    assert run_kernel(tmp_path)[0] == "42"
+    source = tmp_path / "kernel.py"
+    before = source.stat()
+    source.write_text(KERNEL.replace("2 * x", "3 * x"))
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert run_kernel(tmp_path)[0] == "63"
+
+
+def test_without_jit_the_kernel_is_the_plain_function(tmp_path):
+    source = tmp_path / "plain.py"
+    source.write_text("from tasc._numba import njit\n\n@njit\ndef f(x):\n    return x\n\nprint(type(f).__name__)\n")
+    result = subprocess.run(
+        [sys.executable, str(source)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
+        check=True,
+    )
+    assert result.stdout == "function\n"
+
+
 def test_the_decorator_takes_numba_s_options():
     @njit(cache=False, boundscheck=True)
     def first(x):

@@ -1,5 +1,6 @@
-"""Tiny decoder-only models with random weights, made in memory: the architectures that `tasc.train` is tested on."""
+"""Tiny decoder-only models with random weights, made in memory, and a tiny task: what `tasc.train` is tested on."""
 
+import numpy as np
 import torch
 from transformers import (
     AutoModelForCausalLM,
@@ -14,6 +15,8 @@ from transformers import (
     Qwen2Config,
     Qwen3Config,
 )
+
+from tasc.corpus import Row, Tasks
 
 WIDTH, POSITIONS = 16, 128
 _COMMON = dict(num_hidden_layers=2, num_attention_heads=2, hidden_size=WIDTH, intermediate_size=32)
@@ -46,3 +49,16 @@ def tiny_model(architecture: str, *, rows: int = 64, tied: bool = False, seed: i
         for parameter in model.parameters():  # biases and norms too, so that a lost one shows
             parameter.add_(torch.randn_like(parameter) * 0.05)
     return model.eval()
+
+
+ROOMS = ("kitchen", "bedroom", "attic", "hall")
+
+
+def make_tasks(n: int, seed: int = 0) -> Tasks:
+    """Rows such as `set the attic to 3` -> `intent: dim, slots: {attic: 3}`."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(n):
+        room, level = ROOMS[rng.integers(len(ROOMS))], int(rng.integers(10))
+        rows.append(Row(f"set the {room} to {level}", f"intent: dim, slots: {{{room}: {level}}}"))
+    return Tasks(tuple(rows), "made")

@@ -55,9 +55,10 @@ def llama() -> PreTrainedTokenizerFast:
 
 
 def t5() -> PreTrainedTokenizerFast:
-    """The class that builds its own decoder, with special tokens behind the vocabulary."""
+    """The class that builds its own decoder."""
     scored = [(piece, score) for piece, score in _model(tiny.unigram(TEXTS))["vocab"][3:]]
-    return T5Tokenizer(vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *scored], extra_ids=4)
+    extra = [(f"<extra_id_{k}>", 0.0) for k in (3, 2, 1, 0)]
+    return T5Tokenizer(vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *scored, *extra], extra_ids=4)
 
 
 def _model(tokenizer: PreTrainedTokenizerFast) -> dict:

@@ -1,16 +1,21 @@
-"""Kernels compiled by numba and kept on disk, also where the package cannot be written to.
+"""Kernels compiled by numba and kept on disk: also where the package is read-only, and never out of date.
 
 With `cache=True` numba keeps machine code in the first of these folders that it can write to (the same order in numba
 0.65 to 0.68): `NUMBA_CACHE_DIR`, the `__pycache__` beside the source file, the user's cache folder (`$XDG_CACHE_HOME/numba`
-or `~/.cache/numba`). So a read-only site-packages needs nothing from us. Where none of the three is writable (a container
-under an unknown user id, say) numba refuses to compile at all and `import` would fail; here the kernel is then compiled
-anew in each process.
+or `~/.cache/numba`). So a read-only site-packages needs nothing from us. Two things do:
 
-numba renews a cached kernel when the kernel's own file changes, not when a file it calls into does: a kernel calls only
-kernels of its own file.
+- Where no folder is writable (a container under an unknown user id, say) numba refuses the kernel and `import` would fail.
+  Here it is compiled anew in each process instead.
+- numba renews a kernel when its own file changes: not when a kernel in another file that it calls does, and in numba 0.65
+  not when time and size of the file stay the same, which wheels make likely (all their files carry one date). Here the
+  contents of the private modules (`_*.py`) beside the kernel decide, so a kernel calls only kernels in those.
 """
 
+import hashlib
+import inspect
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import numba
@@ -23,19 +28,39 @@ def njit(function: F, **options: Any) -> F: ...
 @overload
 def njit(function: None = None, **options: Any) -> Callable[[F], F]: ...
 def njit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """`numba.njit` with `cache=True`, which falls back to no cache where no cache folder can be written to.
+    """`numba.njit` with a cache that is on unless `cache=False` and that behaves as said above.
 
     Args:
         function: The kernel, when used as a bare decorator.
-        **options: Options of `numba.njit`; `cache` is on unless given.
+        **options: Options of `numba.njit`.
     """
     if function is None:
         return lambda decorated: njit(decorated, **options)
-    options.setdefault("cache", True)
-    try:
-        return numba.njit(**options)(function)
-    except RuntimeError as error:
-        if "no locator available" not in str(error):
-            raise
+    if options.setdefault("cache", True):
+        try:
+            kernel = numba.njit(**options)(function)
+        except RuntimeError as error:
+            if "no locator available" not in str(error):
+                raise
+        else:
+            if kernel is function or _stamp(kernel, function):  # NUMBA_DISABLE_JIT=1 gives the function back
+                return kernel
         options["cache"] = False
-        return numba.njit(**options)(function)
+    return numba.njit(**options)(function)
+
+
+def _stamp(kernel: Any, function: Callable[..., Any]) -> bool:
+    """Makes the cached code depend on the folder's kernels; False where this numba offers no way to."""
+    cache_file = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
+    if cache_file is None or not hasattr(cache_file, "_source_stamp"):
+        return False
+    cache_file._source_stamp = (cache_file._source_stamp, _digest(Path(inspect.getfile(function))))
+    return True
+
+
+@cache
+def _digest(source: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted({source, *source.parent.glob("_*.py")}):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

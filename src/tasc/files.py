@@ -13,17 +13,17 @@ from tasc.errors import DataError
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary file in the folder of ``path``; it takes the place of ``path`` when the block ends well.
+    """Open a temporary file in the folder of `path`; it takes the place of `path` when the block ends well.
 
     The file can be sought and rewritten inside the block. It is flushed to disk before the replacement, and removed
-    when the block raises, so ``path`` keeps its old content then.
+    when the block raises, so `path` keeps its old content then.
 
     Args:
         path: the file to write. Missing parent folders are made.
-        mode: ``"w"`` (UTF-8, newlines untouched) or ``"wb"``.
+        mode: `"w"` (UTF-8, newlines untouched) or `"wb"`.
 
     Raises:
-        OSError: the folder cannot be written or the disk is full; ``path`` is unchanged.
+        OSError: the folder cannot be written or the disk is full; `path` is unchanged.
     """
     assert mode in ("w", "wb"), mode
     target = Path(path)
@@ -44,7 +44,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
 
 
 def write_json(path: str | os.PathLike[str], obj: Any) -> None:
-    """Write ``obj`` as indented UTF-8 JSON, atomically. NaN and infinity are refused: they are not JSON."""
+    """Write `obj` as indented UTF-8 JSON, atomically. NaN and infinity are refused: they are not JSON."""
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_write(path) as file:
         file.write(text + "\n")
@@ -66,7 +66,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def _permissions(target: Path) -> int:
-    """The mode an ordinary ``open`` would have left: that of the old file, else 0666 less the umask."""
+    """The mode an ordinary `open` would have left: that of the old file, else 0666 less the umask."""
     with suppress(OSError):
         return target.stat().st_mode & 0o777
     umask = os.umask(0)

@@ -4,8 +4,8 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-import tiny
 
+import tiny
 from tasc.analysis import BUDGETS, analyze, predict_shortening
 from tasc.corpus import Row, Tasks, TokenCorpus, load_tasks, load_tokenizer
 
@@ -54,10 +54,10 @@ def test_low_variability_is_worth_fine_tuning(tokenizer):
     analysis = analyze(alarm_tasks(), tokenizer)
     assert analysis.recommendation.verdict == "tasc-ft"
     assert analysis.output.distinct == len(DAYS) * len(PLACES)
+    assert analysis.output.bigram_entropy_bits < analysis.input.bigram_entropy_bits
     assert analysis.delta_entropy == pytest.approx(
         analysis.output.bigram_entropy_bits / analysis.input.bigram_entropy_bits - 1
     )
-    assert analysis.delta_entropy < 0
     assert analysis.cdf80_ratio == analysis.input.bigrams_cdf80 / analysis.output.bigrams_cdf80
     assert analysis.predicted_shortening[0].ratio > 5
     assert analysis.h2_nats == analysis.output.h2_nats

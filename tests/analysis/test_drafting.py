@@ -48,9 +48,7 @@ def replay(train, held_out, n_max, chain):
 
 @given(ROWS, ROWS, st.integers(2, 5), st.integers(1, 6))
 def test_equals_a_replay_by_the_book(train, held_out, n_max, chain):
-    found = estimate_drafting(
-        TokenCorpus.from_rows(train), TokenCorpus.from_rows(held_out), n_max=n_max, chain=chain
-    )
+    found = estimate_drafting(TokenCorpus.from_rows(train), TokenCorpus.from_rows(held_out), n_max=n_max, chain=chain)
     tokens_per_pass, accuracy = replay(train, held_out, n_max, chain)
     assert found.tokens_per_pass == pytest.approx(tokens_per_pass)
     assert found.top1_accuracy == pytest.approx(accuracy)

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-import tiny
 from typer.testing import CliRunner
 
+import tiny
 from tasc.cli import main
 
 WORDS = ("alarm", "timer", "music", "lights")
@@ -17,7 +17,10 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("analyze")
     tiny.byte_level_bpe().save_pretrained(folder / "tokenizer")
     rows = [
-        {"prompt": f"please number {i} now", "completion": f"intent: {WORDS[i % 4]}_set, slot fills: {{time: seven am}}"}
+        {
+            "prompt": f"please number {i} now",
+            "completion": f"intent: {WORDS[i % 4]}_set, slot fills: {{time: seven am}}",
+        }
         for i in range(120)
     ]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -27,6 +30,11 @@ def folder(tmp_path_factory):
 
 def run(folder, *args):
     return CliRunner().invoke(main.app, ["analyze", *map(str, args), "--tokenizer", str(folder / "tokenizer")])
+
+
+def unwrapped(text):
+    """Text without white space: where lines break depends on the terminal."""
+    return "".join(text.split())
 
 
 def test_json_is_the_only_thing_on_stdout(folder):
@@ -42,7 +50,12 @@ def test_json_is_the_only_thing_on_stdout(folder):
 def test_people_get_tables_and_the_advice(folder):
     result = run(folder, folder / "train.jsonl")
     assert result.exit_code == 0, result.stderr
-    for text in ("120 rows, 4 distinct outputs", "word bigrams: CDF80", "12 held-out rows", "Use TASC-ft with a budget"):
+    for text in (
+        "120 rows, 4 distinct outputs",
+        "word bigrams: CDF80",
+        "12 held-out rows",
+        "Use TASC-ft with a budget",
+    ):
         assert text in result.stdout
     assert "held-out rows: take the figures as rough" in " ".join(result.stdout.split())
 
@@ -52,7 +65,7 @@ def test_shared_rows_are_reported(folder):
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["held_out"]["shared_with_train"] == 3
     warning = f"warning: 3 distinct rows of {folder / 'validation.jsonl'} also stand in {folder / 'train.jsonl'}"
-    assert warning in result.stderr
+    assert unwrapped(warning) in unwrapped(result.stderr)
 
 
 def test_folders_of_splits(folder):
@@ -60,7 +73,9 @@ def test_folders_of_splits(folder):
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
     assert (report["rows"], report["held_out"]["rows"]) == (120, 6)
-    assert run(folder, folder, "--split", "validation", "--eval", folder, "--eval-split", "train", "--json").exit_code == 0
+    assert (
+        run(folder, folder, "--split", "validation", "--eval", folder, "--eval-split", "train", "--json").exit_code == 0
+    )
 
 
 def test_bad_rows_are_skipped_and_reported(folder, tmp_path):
@@ -72,7 +87,8 @@ def test_bad_rows_are_skipped_and_reported(folder, tmp_path):
     assert len(result.stderr.splitlines()) == 1
     result = run(folder, path, "--skip-bad", "--json")
     assert json.loads(result.stdout)["skipped"] == 2
-    assert f"warning: {path}: 2 bad rows skipped, the first: {path}:121: broken JSON" in result.stderr
+    warning = f"warning: {path}: 2 bad rows skipped, the first: {path}:121: broken JSON"
+    assert unwrapped(warning) in unwrapped(result.stderr)
 
 
 def test_columns_and_limit(folder, tmp_path):

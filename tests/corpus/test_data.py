@@ -10,7 +10,8 @@ from tasc.corpus import Row, Tasks, load_tasks, shared_rows
 from tasc.corpus import _readers as readers
 from tasc.errors import DataError, OptionError
 
-GOOD = {"prompt": "wake me", "completion": "intent: alarm_set"}
+GOOD: dict[str, str] = {"prompt": "wake me", "completion": "intent: alarm_set"}
+ROW = Row("wake me", "intent: alarm_set")
 LINE = json.dumps(GOOD)
 
 
@@ -49,7 +50,7 @@ def test_csv_with_quotes_and_line_breaks_in_cells(tmp_path, compressed):
 
 def test_parquet(tmp_path):
     path = write_table(tmp_path / "a.parquet", [GOOD, {"prompt": "q", "completion": "a"}])
-    assert load_tasks(path).rows == (Row(**GOOD), Row("q", "a"))
+    assert load_tasks(path).rows == (ROW, Row("q", "a"))
 
 
 def test_columns_can_be_chosen(tmp_path):
@@ -73,7 +74,13 @@ def turn(role, content):
 
 
 def test_the_last_assistant_turn_of_a_chat_is_the_completion(tmp_path):
-    turns = [turn("system", "s"), turn("user", "u1"), turn("assistant", "a1"), turn("user", "u2"), turn("assistant", "a2")]
+    turns = [
+        turn("system", "s"),
+        turn("user", "u1"),
+        turn("assistant", "a1"),
+        turn("user", "u2"),
+        turn("assistant", "a2"),
+    ]
     path = write_lines(tmp_path / "a.jsonl", json.dumps({"messages": [*turns, turn("user", "u3")]}))
     (row,) = load_tasks(path)
     assert row == Row("u2", "a2", tuple(turns[:4]))
@@ -83,7 +90,7 @@ def test_a_chat_column_can_be_chosen_and_a_completion_column_goes_first(tmp_path
     chat = [turn("user", "u"), turn("assistant", "a")]
     path = write_lines(tmp_path / "a.jsonl", json.dumps({"talk": chat}), json.dumps(GOOD | {"talk": chat}))
     rows = load_tasks(path, messages_column="talk").rows
-    assert rows == (Row("u", "a", (turn("user", "u"),)), Row(**GOOD))
+    assert rows == (Row("u", "a", (turn("user", "u"),)), ROW)
 
 
 @pytest.mark.parametrize(
@@ -278,15 +285,18 @@ def test_datasets_itself_loads_a_folder_as_it_loads_a_hub_name(tmp_path, monkeyp
     folder = tmp_path / "rows"
     folder.mkdir()
     write_lines(folder / "train.jsonl", LINE, json.dumps({"prompt": "q", "completion": "a"}))
-    assert [record.value for record in readers.read_hub(str(folder), "train")] == [
-        GOOD,
-        {"prompt": "q", "completion": "a"},
+    place = f"{folder} (train): row"
+    assert list(readers.read_hub(str(folder), "train")) == [
+        readers.Record(f"{place} 1", GOOD),
+        readers.Record(f"{place} 2", {"prompt": "q", "completion": "a"}),
     ]
 
 
 def test_an_unknown_hub_name_is_one_clear_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"^nobody/nothing: no such file, and split 'train' could not be loaded") as caught:
+    with pytest.raises(
+        DataError, match=r"^nobody/nothing: no such file, and split 'train' could not be loaded"
+    ) as caught:
         load_tasks("nobody/nothing")
     assert "\n" not in str(caught.value)
 

@@ -1,6 +1,6 @@
 import pytest
-import tiny
 
+import tiny
 from tasc.corpus import Row, load_tokenizer, make_template
 from tasc.errors import DataError, OptionError, TokenizerError
 
@@ -62,8 +62,7 @@ def test_a_chat_template_that_writes_bos_is_not_given_a_second_one(kind):
     tokenizer = tiny.TOKENIZERS[kind](chat=True)
     template = make_template(tokenizer)
     (ids,) = template.encode_prompts([ROW])
-    assert ids[0] == tokenizer.bos_token_id
-    assert ids.count(tokenizer.bos_token_id) == 1
+    assert [place for place, i in enumerate(ids) if i == tokenizer.bos_token_id] == [0]
 
 
 def test_plain_template_joins_the_turns_of_a_chat():
@@ -100,7 +99,9 @@ def test_wrong_templates_are_refused(tmp_path):
         make_template(tokenizer, tmp_path / "none.jinja")
 
 
-@pytest.mark.parametrize("source", ["{% if %}", "{{ raise_exception('no system turn') }}", "{{ messages[9].content.x }}"])
+@pytest.mark.parametrize(
+    "source", ["{% if %}", "{{ raise_exception('no system turn') }}", "{{ messages[9].content.x }}"]
+)
 def test_a_template_that_fails_names_itself_and_the_reason(tmp_path, source):
     path = tmp_path / "bad.jinja"
     path.write_text(source)
@@ -125,7 +126,8 @@ def test_real_tokenizers(shared, name):
     (ids,) = template.encode_prompts([ROW])
     if name == "qwen2.5":
         messages = [{"role": "user", "content": "wake me up"}]
-        assert ids == tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+        whole = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        assert ids == whole
     else:
         assert ids == tokenizer("wake me up\n")["input_ids"]
     text = "intent: alarm_set, slot fills: {time: nine am}"

@@ -1,9 +1,9 @@
 import json
 
 import pytest
-import tiny
 from tokenizers import decoders, normalizers, processors
 
+import tiny
 from tasc.corpus import encode_batch, fingerprint, load_tokenizer
 from tasc.errors import TokenizerError
 

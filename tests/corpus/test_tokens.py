@@ -3,11 +3,11 @@ import random
 
 import numpy as np
 import pytest
-import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
+import tiny
 from tasc.corpus import TokenCorpus, fingerprint
 from tasc.errors import DataError, FingerprintError
 
@@ -187,8 +187,7 @@ def test_random_damage_gives_a_clear_error_or_a_corpus_that_is_safe_to_read(tmp_
         path.write_bytes(bytes(damaged))
         try:
             corpus = TokenCorpus.load(path)
-        except DataError as error:
-            assert "not a usable token corpus" in str(error)
+        except DataError:
             refused += 1
         else:
             assert sum(len(row) for row in corpus) == corpus.n_tokens

@@ -16,6 +16,11 @@ from tasc.evals.judge import parse_scores
 Answer = Callable[[dict[str, Any], int], tuple[int, dict[str, str], str]]
 
 
+class QuietServer(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that timed out is gone when its answer comes."""
+
+
 class Endpoint:
     """What was asked, and how to answer: `answer(body, number)` gives status, headers and body."""
 
@@ -42,8 +47,7 @@ class Endpoint:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.handle_error = lambda *_: None  # a client that timed out is gone when its answer comes
+        self.server = QuietServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
         self.thread = threading.Thread(target=self.server.serve_forever)
         self.thread.start()
@@ -88,7 +92,8 @@ def items(n: int = 12) -> list[JudgeItem]:
 
 
 def judge_at(endpoint: Endpoint, **options: Any) -> Judge:
-    return Judge(endpoint.url, "grader", **({"backoff_s": 0.001, "timeout_s": 5.0} | options))
+    defaults: dict[str, Any] = {"backoff_s": 0.001, "timeout_s": 5.0}
+    return Judge(endpoint.url, "grader", **defaults | options)
 
 
 def test_scores_follow_the_system_through_random_order(serve):

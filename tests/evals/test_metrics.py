@@ -151,8 +151,9 @@ def test_multilabel_equals_scikit_learn(rows):
     binarizer = MultiLabelBinarizer().fit([*got, *expected, ["none"]])
     true, predicted = binarizer.transform(expected), binarizer.transform(got)
     present = np.flatnonzero(true.sum(axis=0))
+    zero: Any = 0
     for average, labels in (("micro", None), ("macro", present)):
-        theirs = precision_recall_fscore_support(true, predicted, average=average, labels=labels, zero_division=0)
+        theirs = precision_recall_fscore_support(true, predicted, average=average, labels=labels, zero_division=zero)
         ours = [score[f"{average}_{name}"] for name in ("precision", "recall", "f1")]
         assert ours == pytest.approx(list(theirs[:3]))
 
@@ -250,14 +251,19 @@ def test_bertscore_needs_its_extra(monkeypatch, tmp_path):
 def encoder(tmp_path_factory):
     """A random BERT of two layers that knows seven words."""
     import torch
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+    from transformers import BertConfig, BertModel, BertTokenizer
 
     folder = tmp_path_factory.mktemp("encoder")
-    words = "[PAD] [UNK] [CLS] [SEP] [MASK] the cat sat on mat a dog".split()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "sat", "on", "mat", "a", "dog"]
     vocab = {word: number for number, word in enumerate(words)}
-    BertTokenizerFast(vocab=vocab, model_max_length=32).save_pretrained(folder)
+    BertTokenizer(vocab=vocab, model_max_length=32).save_pretrained(folder)
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     BertModel(BertConfig(vocab_size=len(words), max_position_embeddings=32, **sizes)).save_pretrained(folder)
     return folder
 
@@ -346,6 +352,7 @@ def test_row_counts_must_agree(name):
 
 
 def test_options_belong_to_their_metric(tmp_path):
+    options: dict[str, Any]
     for options in ({"labels": "l.json"}, {"bert_model": tmp_path}, {"bert_layer": 1}):
         with pytest.raises(OptionError, match="exact"):
             make_metric("exact", **options)

@@ -16,9 +16,10 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "cli_pages.py"
 
 def command(
     data: Annotated[str, typer.Argument(help="File with\n examples.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write: `a/<b>` or a/<b>.")],
     method: Annotated[Literal["paper", "best"], typer.Option(help="How | which.")] = "best",
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N|auto", help="Seed.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One document.")] = False,
     extra: Annotated[int, typer.Option(hidden=True)] = 1,
 ) -> None:
@@ -57,9 +58,10 @@ def test_a_page_has_usage_arguments_options_and_defaults(script):
         "",
         "| Option | Default | Meaning |",
         "| --- | --- | --- |",
-        "| `-o`, `--out` PATH | required | Where to write. |",
+        "| `-o`, `--out` PATH | required | Where to write: `a/<b>` or a/&lt;b>. |",
         "| `--method` `paper` \\| `best` | `best` | How \\| which. |",
         "| `--lr` NUMBER |  | Learning rate. |",
+        "| `--seed` N\\|auto | `0` | Seed. |",
         "| `--json` |  | One document. |",
     ]
 

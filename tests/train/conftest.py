@@ -1,25 +1,14 @@
 """A small task, its byte-level tokenizer and a vocabulary of n-grams, made in memory."""
 
-import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from tasc.corpus import Row, Tasks, TokenCorpus, fingerprint
+from tasc.corpus import Tasks, fingerprint
 from tasc.vocab.vocabulary import EnrichedVocabulary, Ngram
+from tiny_models import make_tasks
 
-ROOMS = ("kitchen", "bedroom", "attic", "hall")
 SPECIALS = ("<s>", "</s>")
-CHAT = "{% for m in messages %}<s>{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant: "
-
-
-def make_tasks(n: int, seed: int = 0) -> Tasks:
-    rng = np.random.default_rng(seed)
-    rows = []
-    for _ in range(n):
-        room, level = ROOMS[rng.integers(len(ROOMS))], int(rng.integers(10))
-        rows.append(Row(f"set the {room} to {level}", f"intent: dim, slots: {{{room}: {level}}}"))
-    return Tasks(tuple(rows), "made")
 
 
 @pytest.fixture(scope="session")
@@ -53,8 +42,3 @@ def tasks() -> Tasks:
 @pytest.fixture
 def eval_tasks() -> Tasks:
     return make_tasks(10, seed=1)
-
-
-@pytest.fixture(scope="session")
-def completions(tokenizer: PreTrainedTokenizerFast) -> TokenCorpus:
-    return TokenCorpus.encode(make_tasks(48).completions, tokenizer)

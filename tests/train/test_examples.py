@@ -142,6 +142,14 @@ def test_a_plan_visits_every_row_once_per_epoch(lengths, epochs, batch_size, see
     np.testing.assert_array_equal(order, plan(np.array(lengths), n_visits=n_visits, batch_size=batch_size, seed=seed))
 
 
+@pytest.mark.parametrize(("n", "batch_size"), [(48, 4), (50, 4), (1000, 8)])
+def test_epochs_follow_each_other_but_for_rows_that_fill_no_batch(n, batch_size):
+    order = plan(np.arange(1, n + 1), n_visits=3 * n, batch_size=batch_size, seed=0)
+    late = [(order[(epoch + 1) * n :] // n == epoch).sum() for epoch in range(3)]
+    assert max(late) < batch_size
+    assert max(late) == 0 or n % batch_size
+
+
 def test_batches_of_a_plan_have_rows_of_like_length():
     lengths = np.random.default_rng(0).integers(1, 500, 4000)
     order = plan(lengths, n_visits=4000, batch_size=8, seed=0)

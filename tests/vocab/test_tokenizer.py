@@ -312,6 +312,8 @@ def test_the_proof_notices_a_leak_of_one_character(tmp_path):
 
 
 def set_score(score: float):
+    """Give the last entry another score than the surgery does."""
+
     def change(state):
         state["model"]["vocab"][-1][1] = score
 
@@ -319,19 +321,32 @@ def set_score(score: float):
 
 
 def test_the_proof_notices_a_leak_through_a_high_unigram_score(tmp_path):
-    ids, entry = encoded("unigram", "setting"), "▁setting"
-    assert len(ids) > 1
+    spell = speller(tiny_tokenizer("unigram"))
+    pairs = ((a, b) for a in range(spell.base_size) for b in range(spell.base_size))
+    ids = next(pair for pair in pairs if " " not in (spell.spell(pair) or " "))
+    entry = spell.spell(ids) or ""
     with pytest.raises(TokenizerError, match="encoded differently"):
         operate("unigram", tmp_path, [ids], [entry], set_score(-1.0))
     assert operate("unigram", tmp_path, [ids], [entry]).n_changed == 0
 
 
-def test_one_low_score_for_all_leaks_where_the_parts_are_rarer(tmp_path):
-    """Why the score is computed from the length of the longest entry."""
+def test_a_score_of_minus_20_leaks_where_the_parts_are_rarer(tmp_path):
+    """Why the speller refuses an n-gram without a space by the scores of its parts."""
     ids, entry = encoded("unigram", "{x" * 6), "▁" + "{x" * 6
+    assert "rare" in (speller(tiny_tokenizer("unigram")).refusal(ids) or "")
+    for score in (-20.0, None):  # None: the lowest of the vocabulary
+        with pytest.raises(TokenizerError, match="encoded differently"):
+            operate("unigram", tmp_path, [ids], [entry], score and set_score(score))
+
+
+def test_a_score_below_the_lowest_of_a_unigram_vocabulary_changes_texts_with_unknown_characters(tmp_path):
+    """It lowers the score of unknown characters with it, and then ties between other tokens are rounded otherwise."""
+    vocabulary = frequent_ngrams(tiny_tokenizer("unigram"), TEXTS, 60)
+    spell = speller(tiny_tokenizer("unigram"))
+    spellings = [spell.spell(ids) or "" for ids in vocabulary.expansions]
+    assert operate("unigram", tmp_path, vocabulary.expansions, spellings).n_changed == 0
     with pytest.raises(TokenizerError, match="encoded differently"):
-        operate("unigram", tmp_path, [ids], [entry], set_score(-20.0))
-    assert operate("unigram", tmp_path, [ids], [entry]).n_changed == 0
+        operate("unigram", tmp_path, vocabulary.expansions, spellings, set_score(-5000.0))
 
 
 def test_the_proof_notices_special_tokens_that_moved(tmp_path):

@@ -233,17 +233,30 @@ def test_a_slow_tokenizer_is_refused():
         check_enrichable(ByT5Tokenizer())  # pyright: ignore[reportArgumentType]
 
 
-def test_a_unigram_tokenizer_whose_pieces_hold_unknown_characters_is_refused():
-    pieces = [("<unk>", 0.0), ("▁", -2.0), ("a", -2.0), ("ab", -3.0)]
-    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0))
+def unigram_of(pieces, *, metaspace=True):
+    tokenizer = Tokenizer(models.Unigram([("<unk>", 0.0), *pieces], unk_id=0))
     tokenizer.decoder = decoders.Metaspace()
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
-    with pytest.raises(TokenizerError, match="'b'"):
-        check_enrichable(wrapped)
+    if metaspace:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+
+
+def test_a_unigram_tokenizer_with_tokens_outside_its_vocabulary_is_refused():
     late = tiny.unigram()
-    late.add_special_tokens({"cls_token": "<ß>"})
-    with pytest.raises(TokenizerError, match="'ß'"):
+    late.add_special_tokens({"cls_token": "<cls>"})
+    with pytest.raises(TokenizerError, match="such as '<cls>'"):
         check_enrichable(late)
+    with pytest.raises(TokenizerError, match="does not write spaces"):
+        check_enrichable(unigram_of([("a", -1.0)], metaspace=False))
+
+
+def test_a_unigram_ngram_whose_parts_are_too_rare_is_refused_unless_it_has_a_space():
+    spell = speller(unigram_of([("▁", -2.0), ("a", -2.0), ("b", -9.0), ("z", -12.0)]))
+    space, a, b, z = 1, 2, 3, 4
+    assert spell.spell((a, b)) == "ab"  # -11 against the -12 of its entry
+    assert "rare" in (spell.refusal((b, b)) or "")  # -18
+    assert "rare" in (spell.refusal((space, z)) or "")
+    assert spell.spell((b, space, b)) == "b b"
 
 
 def test_two_tokens_with_one_id_are_refused():

@@ -32,7 +32,7 @@ class Recommendation:
     """What to do.
 
     Attributes:
-        verdict: ``"nothing-to-gain"`` (outputs too short), ``"tasc-ft"``, ``"tasc-spec"`` or ``"not-worth-it"``.
+        verdict: `"nothing-to-gain"` (outputs too short), `"tasc-ft"`, `"tasc-spec"` or `"not-worth-it"`.
         budget: the budget M to start TASC-ft with; None for the other verdicts.
         text: the advice in plain words with its numbers.
     """
@@ -92,10 +92,11 @@ def _nothing_to_gain(ft: Shortening | None, drafting: DraftEstimate, tokens_mean
 def _tasc_ft(ft: Shortening | None, drafting: DraftEstimate, tokens_mean: float) -> str:
     assert ft is not None
     return (
-        f"Use TASC-ft with a budget of {ft.budget:,}: the outputs repeat the same n-grams, and {ft.added:,} n-gram tokens shorten "
-        f"held-out outputs from {tokens_mean:.1f} to {ft.tokens_per_output:.1f} tokens ({ft.ratio:.2f}x; "
+        f"Use TASC-ft with a budget of {ft.budget:,}: the outputs repeat the same n-grams, and "
+        f"{ft.added:,} n-gram tokens shorten held-out outputs from {tokens_mean:.1f} to {ft.tokens_per_output:.1f} tokens ({ft.ratio:.2f}x; "
         f"{ft.steps_ratio:.2f}x fewer decoding steps with the end token). "
-        f"TASC-spec needs no training and would give at least {drafting.tokens_per_pass:.2f} tokens per pass at batch 1."
+        f"TASC-spec needs no training: a simple n-gram drafter already gives {drafting.tokens_per_pass:.2f} tokens per "
+        "pass at batch 1."
     )
 
 

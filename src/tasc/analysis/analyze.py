@@ -6,8 +6,7 @@ predictions on held-out outputs: a mining run (TASC-ft) and an n-gram drafter (T
 
 import math
 import os
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +24,10 @@ from tasc.corpus.variability import (
     renyi_entropy,
     word_ids,
 )
+from tasc.progress import Progress, silent
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-# progress("encoding", total=10, unit="rows") is a context manager that yields a function to call with units done
-Progress = Callable[..., AbstractContextManager[Callable[[int], None]]]
 
 HELD_OUT_SHARE = 0.1
 TOKEN_NGRAMS = (1, 2, 3, 4)
@@ -84,7 +81,7 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """What ``analyze`` found.
+    """What `analyze` found.
 
     Attributes:
         source: where the rows came from.
@@ -135,14 +132,13 @@ def analyze(
     Args:
         tasks: training rows.
         tokenizer: a fast tokenizer, or the name or folder of one.
-        eval_tasks: held-out rows; without them a tenth of the distinct rows is held out of ``tasks``.
+        eval_tasks: held-out rows; without them a tenth of the distinct rows is held out of `tasks`.
         budgets: numbers of n-grams (M) to predict the shortening for.
         n_max: longest n-gram of the mining run.
         seed: chooses the held-out rows.
-        progress: ``progress(description, total=, unit=)`` gives a context manager that yields a function to call with
-            the number of units done.
+        progress: shows how far each stage is (see `tasc.progress`).
     """
-    show = progress or _silent
+    show = progress or silent
     if isinstance(tokenizer, str | os.PathLike):
         tokenizer = load_tokenizer(tokenizer)
     outputs = _encode("outputs", tasks.completions, tokenizer, show)
@@ -174,10 +170,6 @@ def analyze(
     )
 
 
-def _silent(description: str, *, total: int | None = None, unit: str = "rows") -> AbstractContextManager[Any]:
-    return nullcontext(lambda n: None)
-
-
 def _encode(what: str, texts: list[str], tokenizer: "PreTrainedTokenizerFast", show: Progress) -> TokenCorpus:
     with show(f"encoding {what}", total=len(texts), unit="rows") as advance:
         return TokenCorpus.encode(texts, tokenizer, progress=advance)
@@ -189,7 +181,7 @@ def _input_text(row: Row) -> str:
 
 
 def _input_stats(tasks: Tasks, tokenizer: "PreTrainedTokenizerFast", show: Progress) -> TextStats:
-    """Apart from ``analyze`` so that the ids of the inputs, most of the memory, are gone before the mining."""
+    """Apart from `analyze` so that the ids of the inputs, most of the memory, are gone before the mining."""
     texts = [_input_text(row) for row in tasks]
     return _text_stats("inputs", texts, _encode("inputs", texts, tokenizer, show), len(tokenizer), show)
 

@@ -3,7 +3,7 @@
 The drafter here is the corpus half of TASC-spec (paper, section on speculative decoding): the longest context of the
 last tokens seen in training names its most frequent next token. For greedy decoding a chain of such tokens is accepted
 exactly as long as each equals the true next token, so the passes of a whole decoding run follow from one array: was the
-next token predicted? No prompt drafter, no smoothing: `tasc draft` and `tasc replay` do better.
+next token predicted? A full TASC-spec also drafts from the prompt, and does better than this.
 """
 
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def estimate_drafting(
         held_out: outputs to decode.
         n_max: longest n-gram, context and predicted token together; at least 2.
         chain: most tokens drafted in one pass.
-        advance: called with 1 for each n done, ``n_max - 1`` times.
+        advance: called with 1 for each n done, `n_max - 1` times.
     """
     end = 1 + max(int(corpus.tokens.max(initial=0)) for corpus in (train, held_out))
     tokens, places = _with_end(held_out, end)
@@ -88,7 +88,7 @@ def _with_end(corpus: TokenCorpus, end: int) -> tuple[NDArray[np.int64], NDArray
 
 
 def _hashes(tokens: NDArray[np.int64], positions: NDArray[np.int64], context: int) -> NDArray[np.uint64]:
-    """64-bit hash of the ``context`` tokens before each position; a collision would only blur an estimate."""
+    """64-bit hash of the `context` tokens before each position; a collision would only blur an estimate."""
     hashes = np.zeros(len(positions), dtype=np.uint64)
     for back in range(1, context + 1):
         hashes = _mix(hashes ^ tokens[positions - back].astype(np.uint64))

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from tasc.corpus import TokenCorpus
 from tasc.corpus.variability import ngram_counts, renyi_entropy
-from tasc.vocab.miner import mine
-from tasc.vocab.vocabulary import EnrichedVocabulary, Ngram
+from tasc.vocab import EnrichedVocabulary, Ngram, mine
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

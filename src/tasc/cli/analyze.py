@@ -1,6 +1,5 @@
 """`tasc analyze`: how variable are a task's outputs, and what would shorter ones save?"""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,11 +7,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from tasc.cli._console import console, emit, progress
+from tasc.cli._console import emit, progress
 
 if TYPE_CHECKING:
     from tasc.analysis import Analysis, TextStats
-    from tasc.corpus import Tasks
 
 
 def command(
@@ -39,37 +37,21 @@ def command(
     template and end token.
     """
     from tasc.analysis import analyze
-    from tasc.corpus import load_tasks
+    from tasc.cli._tasks import load_pair
 
-    columns = {
-        "prompt_column": prompt_column,
-        "completion_column": completion_column,
-        "messages_column": messages_column,
-        "skip_bad": skip_bad,
-    }
-    tasks = load_tasks(data, split=split, limit=limit, **columns)
-    _report_skipped(tasks)
-    eval_tasks = None
-    if eval_data is not None:
-        if eval_split is None and not Path(eval_data).is_file():
-            eval_split = "validation"
-        eval_tasks = load_tasks(eval_data, split=eval_split, **columns)
-        _report_skipped(eval_tasks)
+    tasks, eval_tasks = load_pair(
+        data,
+        eval_data,
+        split=split,
+        eval_split=eval_split,
+        limit=limit,
+        prompt_column=prompt_column,
+        completion_column=completion_column,
+        messages_column=messages_column,
+        skip_bad=skip_bad,
+    )
     analysis = analyze(tasks, tokenizer, eval_tasks=eval_tasks, n_max=n_max, progress=progress)
-    shared = analysis.held_out.shared_with_train
-    if eval_tasks is not None and shared:
-        _warn(f"{shared:,} distinct rows of {eval_data} also stand in {data}; the predictions are too good by that")
     emit(analysis.to_dict(), as_json=as_json, human=lambda: _render(analysis))
-
-
-def _report_skipped(tasks: "Tasks") -> None:
-    if tasks.n_skipped:
-        more = "" if tasks.n_skipped == 1 else f", the first: {tasks.skipped[0]}"
-        _warn(f"{tasks.source}: {tasks.n_skipped:,} bad rows skipped{more or f': {tasks.skipped[0]}'}")
-
-
-def _warn(message: str) -> None:
-    console.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _render(analysis: "Analysis") -> Group:

@@ -124,7 +124,7 @@ def command(
         vocabulary = EnrichedVocabulary.load(vocab) if vocab is not None else None
         if budget is not None:
             asked = {"budget": _budget(budget), "n_max": n_max, "method": mining}
-            vocabulary = _mined(out / "vocab", tasks, eval_tasks, base, asked, overwrite=overwrite and is_main)
+            vocabulary = _mined(out / "vocab", tasks, eval_tasks, base, asked, overwrite=overwrite)
     try:
         with _shown() as on_record:
             report = finetune(
@@ -196,19 +196,21 @@ def _mined(
 ) -> "EnrichedVocabulary":
     """The vocabulary in `folder`, mined unless the same request has made it already."""
     from tasc.files import read_json, write_json
+    from tasc.train.folder import digest_of_tasks
     from tasc.vocab import EnrichedVocabulary, enrich
 
     request = folder / REQUEST_FILE
     found = read_json(request) if request.exists() else None
-    if found == asked:
+    made_from = [digest_of_tasks(part) for part in (tasks, eval_tasks) if part is not None]
+    if found == asked | {"data": made_from}:
         return EnrichedVocabulary.load(folder)
     if found is not None and not overwrite:
         raise OptionError(
-            f"{folder} was mined with {json.dumps(found)}, asked for is {json.dumps(asked)}; "
-            "repeat the first, choose another run folder, or pass --overwrite"
+            f"{folder} was mined with other rows or options ({json.dumps(found)}); "
+            "repeat these, choose another run folder, or pass --overwrite"
         )
-    enrich(tasks, tokenizer, eval_tasks=eval_tasks, out=folder, **asked)
-    write_json(request, asked)
+    enrich(tasks, tokenizer, eval_tasks=eval_tasks, out=folder, progress=progress, **asked)
+    write_json(request, asked | {"data": made_from})
     return EnrichedVocabulary.load(folder)
 
 

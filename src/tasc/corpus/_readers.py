@@ -19,7 +19,7 @@ _ALIASES = {"validation": ("validation", "valid", "val", "dev"), "train": ("trai
 
 
 class Record(NamedTuple):
-    """One record and where it stands, such as ``rows.jsonl:12``."""
+    """One record and where it stands, such as `rows.jsonl:12`."""
 
     place: str
     value: dict[str, Any]
@@ -110,7 +110,7 @@ def read_parquet(path: Path) -> Records:
 
 
 def read_hub(name: str, split: str) -> Records:
-    """Rows of a data set on the Hub (or of a local folder), through ``datasets``. Its code is never run."""
+    """Rows of a data set on the Hub (or of a local folder), through `datasets`. Its code is never run."""
     import datasets
 
     repository, _, config = name.partition(":")
@@ -181,7 +181,7 @@ def _parse(place: str, line: bytes) -> Record | BadRecord:
 
 
 def _split_files(folder: Path, split: str) -> list[Path]:
-    """The file or shards of a split: ``train.jsonl.gz``, ``train-00000-of-00002.parquet``, in the folder or ``data/``."""
+    """The file or shards of a split: `train.jsonl.gz`, `train-00000-of-00002.parquet`, in the folder or `data/`."""
     names = next((names for names in _ALIASES.values() if split in names), (split,))
     stems = "|".join(map(re.escape, names))
     endings = "|".join(map(re.escape, _ENDINGS))

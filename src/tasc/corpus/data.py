@@ -1,6 +1,6 @@
 """Task examples in: rows of prompt and completion from JSONL, CSV, Parquet, a folder of splits or the Hub.
 
-This module decides what a usable row is; ``_readers`` knows the file formats. Nothing here knows a tokenizer.
+This module decides what a usable row is; `_readers` knows the file formats. Nothing here knows a tokenizer.
 """
 
 import os
@@ -24,7 +24,7 @@ class Row:
     Attributes:
         prompt: what is asked; for a chat row the content of the last user turn before the completion.
         completion: what the model should write, never empty.
-        messages: for a chat row, the turns before the completion (``role`` and ``content`` each); else None.
+        messages: for a chat row, the turns before the completion (`role` and `content` each); else None.
     """
 
     prompt: str
@@ -45,7 +45,7 @@ class Tasks(Sequence[Row]):
     Attributes:
         rows: the usable rows.
         source: where they came from, for messages.
-        n_skipped: bad rows left out (only with ``skip_bad=True``).
+        n_skipped: bad rows left out (only with `skip_bad=True`).
         skipped: the reasons, for the first 20 of them.
     """
 
@@ -90,22 +90,22 @@ def load_tasks(
     """Load task examples.
 
     Args:
-        path_or_name: a ``.jsonl``/``.ndjson``/``.json`` (one object a line), ``.csv`` or ``.parquet`` file, the first
-            two kinds also with ``.gz``; a folder with one such file (or several shards) for each split; or a Hub name
-            ``owner/name`` or ``owner/name:config``, loaded through ``datasets``.
-        split: which split of a folder or Hub name; default ``train``. ``val``, ``valid`` and ``dev`` are the same as
-            ``validation``.
+        path_or_name: a `.jsonl`/`.ndjson`/`.json` (one object a line), `.csv` or `.parquet` file, the first
+            two kinds also with `.gz`; a folder with one such file (or several shards) for each split; or a Hub name
+            `owner/name` or `owner/name:config`, loaded through `datasets`.
+        split: which split of a folder or Hub name; default `train`. `val`, `valid` and `dev` are the same as
+            `validation`.
         prompt_column: column of the prompt; an empty prompt is allowed.
         completion_column: column of the completion.
-        messages_column: column of a chat, a list of ``{"role", "content"}``; used for rows without a completion column.
+        messages_column: column of a chat, a list of `{"role", "content"}`; used for rows without a completion column.
             The last assistant turn is the completion, the turns before it the prompt, turns after it are dropped.
         skip_bad: leave bad rows out and count them instead of raising.
         limit: stop after so many usable rows.
 
     Raises:
-        DataError: no such file, no usable row, or (without ``skip_bad``) a bad row: the message names file, line and
+        DataError: no such file, no usable row, or (without `skip_bad`) a bad row: the message names file, line and
             reason.
-        OptionError: ``split`` with a single file, or ``limit`` below 1.
+        OptionError: `split` with a single file, or `limit` below 1.
     """
     if limit is not None and limit < 1:
         raise OptionError(f"limit must be at least 1, got {limit}")
@@ -119,7 +119,7 @@ def load_tasks(
 
 
 def shared_rows(a: Tasks, b: Tasks) -> int:
-    """How many distinct rows of ``b`` also stand in ``a``.
+    """How many distinct rows of `b` also stand in `a`.
 
     Example:
         >>> shared_rows(Tasks((Row("p", "x"), Row("q", "y"))), Tasks((Row("p", "x"), Row("p", "x"), Row("p", "y"))))

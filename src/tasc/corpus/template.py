@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """How one tokenizer turns rows into ids. Made by ``make_template``.
+    """How one tokenizer turns rows into ids. Made by `make_template`.
 
     Attributes:
         tokenizer: the tokenizer that gives the ids.
-        name: ``"chat"``, ``"plain"`` or the path of a Jinja file.
-        eos_id: the token that ends a target; ``encode_completions`` leaves it to the caller.
+        name: `"chat"`, `"plain"` or the path of a Jinja file.
+        eos_id: the token that ends a target; `encode_completions` leaves it to the caller.
         chat_template: Jinja source; None for the plain template.
         prefix: ids that the tokenizer puts in front of a text by itself (BOS), for the plain template.
     """
@@ -78,8 +78,8 @@ def make_template(tokenizer: "PreTrainedTokenizerFast", name: str | os.PathLike[
     """The template to use with a tokenizer.
 
     Args:
-        name: ``"auto"`` (chat if the tokenizer has a chat template, else plain), ``"chat"``, ``"plain"``, or the path
-            of a ``.jinja`` file.
+        name: `"auto"` (chat if the tokenizer has a chat template, else plain), `"chat"`, `"plain"`, or the path
+            of a `.jinja` file.
 
     Raises:
         TokenizerError: the tokenizer has no EOS token.

@@ -22,7 +22,7 @@ def load_tokenizer(name_or_path: str | os.PathLike[str]) -> "PreTrainedTokenizer
     """Load a fast tokenizer from a folder or the Hub. Code that ships with a model is never run.
 
     Raises:
-        TokenizerError: nothing there, no ``tokenizer.json``, or not a fast tokenizer.
+        TokenizerError: nothing there, no `tokenizer.json`, or not a fast tokenizer.
     """
     name = os.fspath(name_or_path)
     folder = Path(name)
@@ -56,7 +56,7 @@ def load_tokenizer(name_or_path: str | os.PathLike[str]) -> "PreTrainedTokenizer
 
 
 def fingerprint(tokenizer: "PreTrainedTokenizerFast") -> str:
-    """``"sha256:..."`` over what decides ids: vocabulary, merges, model options, normaliser, pre-tokeniser, added tokens.
+    """`"sha256:..."` over what decides ids: vocabulary, merges, model options, normaliser, pre-tokeniser, added tokens.
 
     Equal fingerprints mean equal ids for every text, on every machine. Decoder, chat template, truncation, padding and
     the post-processor (which only adds special tokens) are left out.

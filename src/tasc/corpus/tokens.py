@@ -1,7 +1,7 @@
 """TokenCorpus: the token ids of many texts, flat and memory-mapped. Knows ids only, no text.
 
-The file is a safetensors file with ``tokens`` (int32), ``padding`` (no or one int32, so that what follows is aligned)
-and ``offsets`` (int64). Its metadata hold the format's name and version and the tokenizer's fingerprint.
+The file is a safetensors file with `tokens` (int32), `padding` (no or one int32, so that what follows is aligned)
+and `offsets` (int64). Its metadata hold the format's name and version and the tokenizer's fingerprint.
 """
 
 import json
@@ -31,12 +31,12 @@ _MAX_HEADER_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenCorpus(Sequence[NDArray[np.int32]]):
-    """Token ids of many rows without padding: row ``i`` is ``tokens[offsets[i]:offsets[i + 1]]``.
+    """Token ids of many rows without padding: row `i` is `tokens[offsets[i]:offsets[i + 1]]`.
 
     Attributes:
         tokens: int32, shape (n_tokens,).
         offsets: int64, shape (n_rows + 1,), starts with 0, never falls, ends with n_tokens.
-        fingerprint: the tokenizer that made the ids; ``""`` if there was none.
+        fingerprint: the tokenizer that made the ids; `""` if there was none.
 
     Example:
         >>> corpus = TokenCorpus.from_rows([[5, 6], [], [7]])
@@ -57,7 +57,7 @@ class TokenCorpus(Sequence[NDArray[np.int32]]):
         return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> NDArray[np.int32]:  # type: ignore[override]
-        """A view of one row; use ``take`` for several rows."""
+        """A view of one row; use `take` for several rows."""
         n_rows = len(self)
         if not -n_rows <= row < n_rows:
             raise IndexError(f"row {row} of a corpus of {n_rows} rows")
@@ -151,7 +151,7 @@ class TokenCorpus(Sequence[NDArray[np.int32]]):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Map a file that ``save`` or ``encode`` wrote. Every offset and id is checked, so reading is safe afterwards.
+        """Map a file that `save` or `encode` wrote. Every offset and id is checked, so reading is safe afterwards.
 
         Raises:
             DataError: not a token corpus, of another version, cut short or damaged.

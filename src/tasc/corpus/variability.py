@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tasc.corpus.tokens import TokenCorpus
 
@@ -40,18 +40,18 @@ class NgramStats:
     typical_set_size: float
 
 
-def renyi_entropy(counts: NDArray[np.integer], order: float = 1.0) -> float:
+def renyi_entropy(counts: ArrayLike, order: float = 1.0) -> float:
     """Renyi entropy of a distribution given by counts, in nats; order 1 is Shannon's entropy.
 
-    ``H_a = log(sum p^a) / (1 - a)``; order 2 is ``-log sum p^2``, order 0 the logarithm of the number of outcomes.
+    `H_a = log(sum p^a) / (1 - a)`; order 2 is `-log sum p^2`, order 0 the logarithm of the number of outcomes.
 
     Args:
         counts: how often each outcome was seen, any shape; zeros count for nothing.
-        order: not negative; infinity gives ``-log max p``.
+        order: not negative; infinity gives `-log max p`.
 
     Example:
         Four equally likely outcomes have log 4 nats in every order; for (1/2, 1/4, 1/4) Shannon's entropy is
-        1.5 bits and ``sum p^2`` is 3/8.
+        1.5 bits and `sum p^2` is 3/8.
 
         >>> round(renyi_entropy([5, 5, 5, 5], 2) / math.log(2), 6)
         2.0
@@ -72,8 +72,8 @@ def renyi_entropy(counts: NDArray[np.integer], order: float = 1.0) -> float:
     return abs(float(np.log((p**order).sum()) / (1 - order)))
 
 
-def coverage_count(counts: NDArray[np.integer], share: float = 0.8) -> int:
-    """How many of the most frequent outcomes make up ``share`` of all (CDF80 for 0.8).
+def coverage_count(counts: ArrayLike, share: float = 0.8) -> int:
+    """How many of the most frequent outcomes make up `share` of all (CDF80 for 0.8).
 
     Example:
         >>> coverage_count([1, 70, 9, 20])

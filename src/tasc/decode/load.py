@@ -52,24 +52,16 @@ def load_model(
         TokenizerError: there is no usable tokenizer beside it.
         FingerprintError: its n-grams were made for another tokenizer.
     """
-    from transformers import AutoModelForCausalLM
-
     name = str(name_or_path)
     _check_name(name)
     chosen = pick_device(device)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            name, dtype=_pick_dtype(dtype, chosen), trust_remote_code=trust_remote_code
-        )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{name}: no model could be loaded ({first})") from error
+    model = _load(name, _pick_dtype(dtype, chosen), trust_remote_code)
     tokenizer = load_tokenizer(name)
     vocabulary = _find_vocabulary(name)
     if vocabulary is not None:
         _check_base(vocabulary, Path(name))
         check_vocabulary(vocabulary, tokenizer, source=name)
-    return LoadedModel(_place(model, chosen), tokenizer, vocabulary, name)
+    return LoadedModel(model.to(chosen).eval(), tokenizer, vocabulary, name)
 
 
 def pick_device(device: str = "auto") -> str:
@@ -125,8 +117,23 @@ def check_vocabulary(
             )
 
 
-def _place(model: Any, device: str) -> "PreTrainedModel":
-    return model.to(device).eval()
+def _load(name: str, dtype: "torch.dtype | str", trust_remote_code: bool) -> Any:
+    """Load the weights; transformers only warns of missing ones and would go on with random numbers."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            name, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{name}: no model could be loaded ({first})") from error
+    model, loading = loaded
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise ModelError(f"{name}: {len(missing)} weights are missing (first {missing[0]}); copy the whole checkpoint")
+    return model
 
 
 def _check_base(vocabulary: EnrichedVocabulary, folder: Path) -> None:

@@ -6,7 +6,7 @@ difference is that one of them learns outputs in which the task's n-grams are on
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,6 @@ from tasc.demo.base import load_base
 from tasc.demo.generator import make_splits
 from tasc.demo.systems import (
     Advance,
-    Progress,
     Quality,
     Speed,
     System,
@@ -27,6 +26,7 @@ from tasc.demo.systems import (
 )
 from tasc.errors import OptionError
 from tasc.files import read_json, write_json
+from tasc.progress import Progress, silent
 
 if TYPE_CHECKING:
     from tasc.analysis import Analysis
@@ -120,7 +120,7 @@ def run_demo(
     seed: int = 0,
     quick: bool = False,
     scale: Scale | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     note: Callable[[str], None] | None = None,
 ) -> DemoReport:
     """Run the demo and write its run folder.
@@ -133,22 +133,22 @@ def run_demo(
         seed: of the task's rows, of training and of bootstrap intervals.
         quick: the scale `QUICK`: every stage, but too few steps for quality to mean anything.
         scale: another scale than `FULL` or `QUICK`.
-        progress: see `tasc.demo.systems.Progress`.
+        progress: see `tasc.progress.Progress`.
         note: called with a line for people after each stage.
 
     Raises:
         OptionError: `out` holds something else than an unfinished or finished demo with the same options.
     """
-    demo = _Demo(Path(out), seed, scale or (QUICK if quick else FULL), progress or _silent, note or (lambda line: None))
+    demo = _Demo(Path(out), seed, scale or (QUICK if quick else FULL), progress, note or (lambda line: None))
     demo.open()
     with demo.stage("data"):
         splits = demo.make_data()
     with demo.stage("analyse"):
         analysis = demo.analyse(splits)
     with demo.stage("enrich"):
-        enriched, vocabulary = demo.enrich(splits)
+        enriched = demo.enrich(splits)
     training = {}
-    for name, ngrams in (("baseline", None), ("enriched", vocabulary)):
+    for name, ngrams in (("baseline", None), ("enriched", enriched.vocabulary)):
         with demo.stage(f"train {name}"):
             training[name] = demo.finetune(name, splits, ngrams)
     systems = [model_system(name, report.out) for name, report in training.items()]
@@ -251,9 +251,9 @@ class _Demo:
         self.note(analysis.recommendation.text)
         return analysis
 
-    def enrich(self, splits: dict[str, Tasks]) -> "tuple[EnrichReport, EnrichedVocabulary]":
+    def enrich(self, splits: dict[str, Tasks]) -> "EnrichReport":
         """What `tasc enrich` does."""
-        from tasc.vocab import EnrichedVocabulary, enrich
+        from tasc.vocab import enrich
 
         _, tokenizer = load_base()
         report = enrich(
@@ -264,7 +264,12 @@ class _Demo:
             out=self.out / "vocab",
             progress=self.progress,
         )
-        return report, EnrichedVocabulary.load(self.out / "vocab")
+        assert report.eval is not None
+        self.note(
+            f"{len(report.vocabulary)} n-grams added: held-out outputs are {report.eval.ratio:.2f}x shorter in tokens; "
+            f"prompts whose tokenisation changed: {report.prompt_drift}"
+        )
+        return report
 
     def finetune(self, name: str, splits: dict[str, Tasks], vocabulary: "EnrichedVocabulary | None") -> "TrainReport":
         """What `tasc train` does: all weights of a fresh copy of the base, the same rows in the same order."""
@@ -319,7 +324,3 @@ class _Demo:
             for batch, (n_rows, rounds) in self.scale.timed.items()
         ]
         return [list(speeds) for speeds in zip(*by_batch, strict=True)]
-
-
-def _silent(description: str, *, total: int | None = None, unit: str = "rows") -> Any:
-    return nullcontext(lambda n: None)

@@ -6,18 +6,16 @@ not favour one of them.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasc.corpus import Row, Tasks
 from tasc.evals import Difference, Interval, make_metric, paired_bootstrap
+from tasc.progress import Progress
 
 if TYPE_CHECKING:
     from tasc.decode import Completions, Timing
 
-# progress("encoding", total=10, unit="rows") is a context manager that yields a function to call with units done
-Progress = Callable[..., AbstractContextManager[Callable[[int], None]]]
 Advance = Callable[[int], None]
 
 METRIC = "intent-slots"
@@ -78,7 +76,7 @@ def measure_quality(
         systems: the first one is the reference for differences.
         rows: held-out rows.
         batch_size: rows in one forward pass.
-        progress: see `Progress`.
+        progress: see `tasc.progress.Progress`.
         seed: of the bootstrap.
     """
     found: list[Quality] = []
@@ -104,7 +102,7 @@ def measure_speed(
         rows: rows to complete in each round.
         batch_size: rows in one forward pass.
         rounds: measurements of each system.
-        progress: see `Progress`.
+        progress: see `tasc.progress.Progress`.
     """
     from tasc.decode import Timing
 

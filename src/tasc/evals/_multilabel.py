@@ -19,14 +19,11 @@ def read_labels(path: str | Path) -> frozenset[str]:
     """Read the known labels: a JSON list, a JSON object (its values), or a text file with one label a line.
 
     Raises:
-        DataError: the file has another form or no labels.
+        DataError: the file is damaged, has another form or no labels.
     """
     source = Path(path)
     if source.suffix == ".json":
-        try:
-            content = read_json(source)
-        except ValueError as error:
-            raise DataError(f"{source}: not valid JSON ({error})") from error
+        content = read_json(source)
         labels = list(content.values()) if isinstance(content, dict) else content
     else:
         labels = [line.strip() for line in source.read_text(encoding="utf-8").splitlines() if line.strip()]

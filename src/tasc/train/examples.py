@@ -153,7 +153,8 @@ def plan(lengths: NDArray[np.int64], *, n_visits: int, batch_size: int, seed: in
     """The order of all visits of a run, known in advance so that any process can resume it at any step.
 
     Every epoch is one permutation of the rows. Rows of like length are brought together within stretches of 50
-    batches, whose batches then come in random order, as the Trainer's length-grouped sampler does within one epoch.
+    batches, whose batches then come in random order, as the Trainer's length-grouped sampler does it. The rows that
+    fill no batch at the end of an epoch come with the next one.
 
     Args:
         lengths: tokens per row, int64[n_rows].
@@ -168,9 +169,16 @@ def plan(lengths: NDArray[np.int64], *, n_visits: int, batch_size: int, seed: in
     order = np.concatenate([e * n_rows + np.random.default_rng((seed, e)).permutation(n_rows) for e in range(epochs)])
     order = order[:n_visits]
     rng = np.random.default_rng((seed, epochs, 1))
-    stretch = MEGABATCH * batch_size
-    grouped = [_group(order[i : i + stretch], lengths, batch_size, rng) for i in range(0, n_visits, stretch)]
+    edges = _edges(n_rows, n_visits, batch_size)
+    grouped = [_group(order[i:j], lengths, batch_size, rng) for i, j in itertools.pairwise(edges)]
     return np.concatenate(grouped)
+
+
+def _edges(n_rows: int, n_visits: int, batch_size: int) -> list[int]:
+    """Where stretches begin and end: with each epoch as far as whole batches allow, and every 50 batches inside it."""
+    epochs = [start // batch_size * batch_size for start in range(0, n_visits, n_rows)] + [n_visits]
+    inside = (range(i, j, MEGABATCH * batch_size) for i, j in itertools.pairwise(epochs))
+    return [*itertools.chain.from_iterable(inside), n_visits]
 
 
 def _group(

@@ -138,6 +138,7 @@ def finetune(
         ModelError: the model cannot be used.
         DataError: no row fits into max_length.
         FingerprintError: the vocabulary was made with another tokenizer.
+        TokenizerError: beside this model the tokenizer would give other ids.
         MissingExtraError: qlora without bitsandbytes.
         TrainingInterrupted: SIGINT or SIGTERM came; the checkpoint is written.
     """
@@ -147,6 +148,7 @@ def finetune(
     processes = PartialState(cpu=True) if cpu else PartialState()
     tokenizer = tokenizer or _tokenizer_of(model)
     _check_fingerprint(tokenizer, vocabulary)
+    loading.check_stock_tokenizer(tokenizer, loading.config_of(model, options))
     identity = _identity(options, model, tasks, vocabulary, tokenizer) | {"processes": processes.num_processes}
     folder = RunFolder(Path(out), identity)
     if not overwrite and (stored := folder.finished_report()) is not None:
@@ -210,25 +212,33 @@ class Run:
         if self.processes.is_main_process:
             files = self.save(merged, template)
             report = TrainReport(
-                out=str(self.folder.path),
-                steps=batches.steps,
-                epochs=batches.visits / len(train),
-                rows=len(train),
-                eval_rows=len(evaluation) if evaluation is not None else 0,
-                prompts_cut=train.n_cut,
-                rows_left_out=train.n_left_out,
-                tokens_per_output=1 + train.targets.n_tokens / len(train),
-                base_tokens_per_output=1 + train.completions.n_tokens / len(train),
+                **self.sizes(train, evaluation, batches),
+                **read_metrics(self.folder.metrics),
                 trainable_parameters=trainable,
                 parameters=sum(p.numel() for p in merged.parameters()),
                 seconds=time.perf_counter() - began,
                 resumed_from=resumed_from,
                 rows_report=rows,
-                **read_metrics(self.folder.metrics),
             )
             self.folder.finish(report.to_json(), files=files)
         self.processes.wait_for_everyone()
-        return TrainReport.from_json(self.folder.finished_report() or {})
+        stored = self.folder.finished_report()
+        assert stored is not None
+        return TrainReport.from_json(stored)
+
+    def sizes(self, train: Examples, evaluation: Examples | None, batches: Batches) -> dict[str, Any]:
+        """The part of the report that is known before training."""
+        return dict(
+            out=str(self.folder.path),
+            steps=batches.steps,
+            epochs=batches.visits / len(train),
+            rows=len(train),
+            eval_rows=0 if evaluation is None else len(evaluation),
+            prompts_cut=train.n_cut,
+            rows_left_out=train.n_left_out,
+            tokens_per_output=1 + train.targets.n_tokens / len(train),
+            base_tokens_per_output=1 + train.completions.n_tokens / len(train),
+        )
 
     def encode(self, tasks: Tasks, template: Template, max_length: int, *, merge_dropout: float = 0.0) -> Examples:
         """A split as ids."""
@@ -328,7 +338,7 @@ class Run:
             save_strategy="steps",
             save_steps=self.options.save_every or every,
             seed=self.options.seed,
-            use_cpu=self.options.cpu,
+            use_cpu=self.options.cpu or not torch.accelerator.is_available(),
             report_to=[],
             disable_tqdm=True,
             remove_unused_columns=False,

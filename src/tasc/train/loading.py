@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from tasc.errors import MissingExtraError, ModelError, OptionError
+from tasc.corpus import fingerprint, load_tokenizer
+from tasc.errors import MissingExtraError, ModelError, OptionError, TokenizerError
 from tasc.train.adapters import cast_parameters
 from tasc.train.options import Options
 
@@ -68,16 +70,44 @@ def max_length(model: ModelLike, options: Options) -> int:
     Raises:
         OptionError: the model has fewer positions than asked for.
     """
-    config = model.config if isinstance(model, PreTrainedModel) else _config(os.fspath(model), options)
+    config = config_of(model, options)
     positions = getattr(config.get_text_config(), "max_position_embeddings", None) or LONGEST_BY_DEFAULT
     if options.max_length > positions:
         raise OptionError(f"the model has {positions} positions, fewer than max_length {options.max_length}; lower it")
     return options.max_length or min(positions, LONGEST_BY_DEFAULT)
 
 
-def _config(name: str, options: Options) -> PretrainedConfig:
+def config_of(model: ModelLike, options: Options) -> PretrainedConfig:
+    """The configuration of a model that need not be loaded yet.
+
+    Raises:
+        ModelError: there is none.
+    """
+    if isinstance(model, PreTrainedModel):
+        return model.config
+    name = os.fspath(model)
     with _explained(name):
         return AutoConfig.from_pretrained(name, trust_remote_code=options.trust_remote_code)
+
+
+def check_stock_tokenizer(tokenizer: PreTrainedTokenizerFast, config: PretrainedConfig) -> None:
+    """Make sure that the tokenizer gives the same ids when stock transformers load it beside the model.
+
+    `AutoTokenizer` of transformers 5 goes by the model's type for some types: beside a qwen2 config any tokenizer gets
+    Qwen2's pre-tokenizer and normaliser.
+
+    Raises:
+        TokenizerError: it would give other ids.
+    """
+    with tempfile.TemporaryDirectory(prefix="tasc-") as folder:
+        tokenizer.save_pretrained(folder)
+        config.save_pretrained(folder)
+        loaded = load_tokenizer(folder)
+    if fingerprint(loaded) != fingerprint(tokenizer):
+        raise TokenizerError(
+            f"beside a {config.model_type} model, AutoTokenizer loads this tokenizer as {type(loaded).__name__}, which gives "
+            "other ids; use the tokenizer as it loads from the model's own folder, or a model of another type"
+        )
 
 
 def _from_pretrained(model: ModelLike, options: Options, **kwargs: Any) -> PreTrainedModel:
@@ -129,6 +159,10 @@ def _load_4bit(model: ModelLike, options: Options) -> PreTrainedModel:
     loaded = _from_pretrained(
         model, options, dtype=torch.bfloat16, quantization_config=quantization, device_map={"": device}
     )
+    for layer in loaded.modules():
+        # bitsandbytes 0.50 repacks CPU weights at the first evaluation, and no gradient passes through them afterwards
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
     return prepare_model_for_kbit_training(
         loaded,
         use_gradient_checkpointing=options.gradient_checkpointing,

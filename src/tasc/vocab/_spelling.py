@@ -26,6 +26,7 @@ Style = Literal["vocabulary", "added-tokens"]
 
 MAX_TEXT_BYTES = 255
 METASPACE = "▁"
+_MARGIN = 1e-3  # in log-probability; far above what rounding moves
 
 # a pre-token may need a neighbour to be one: "\s+(?!\S)" and digit groups look at what stands beside it
 _NEIGHBOURS = ("", "a", "1", ".", " ", "\n")
@@ -71,7 +72,9 @@ class Speller:
     _strings: list[str] = field(repr=False)  # (base_size,), vocabulary entries
     _taken: frozenset[str] = field(repr=False)
     _byte_ids: frozenset[int] = field(repr=False)  # "<0x0A>" and the like
-    _first_token_loses_metaspace: bool = field(repr=False)
+    _plain_spaces: Literal["none", "inner", "all"] = field(repr=False)  # metaspaces that are spelt as plain spaces
+    _scores: list[float] = field(repr=False)  # (base_size,) of a Unigram model, else empty
+    _lowest_score: float = field(repr=False)
     _whole_words_match: "PreTokenizer | None" = field(repr=False)  # set if the model looks whole pre-tokens up
 
     def pieces(self) -> list[bytes]:
@@ -109,8 +112,12 @@ class Speller:
             return None, "it spells one character, which prompts would be encoded with"
         if self._byte_ids and len(spelling) == 6 and spelling.startswith("<0x") and spelling.endswith(">"):
             return None, f"its spelling {spelling!r} would be decoded as a byte"
-        if spelling in self._taken:
+        if spelling in self._taken or (
+            self._plain_spaces != "none" and spelling.replace(" ", METASPACE) in self._taken
+        ):
             return None, f"its spelling {spelling!r} is in the base vocabulary"
+        if self._scores and " " not in spelling and self._could_win(ids):
+            return None, "its tokens are so rare that a Unigram model would encode prompts with it"
         if self._whole_words_match is not None and self._is_pre_token(data, spelling):
             return None, f"its spelling {spelling!r} is a whole pre-token, which prompts would be encoded with"
         return spelling, None
@@ -131,11 +138,16 @@ class Speller:
             strings = _join_bytes(strings, [i in self._byte_ids for i in ids], [self._bytes[i] for i in ids])
             if strings is None:
                 return None
-        head = "" if ids[0] in self._byte_ids else strings.pop(0)
-        tail = "".join(strings)
-        # the Metaspace decoder drops every metaspace of the first token; a plain space inside survives it, and as
-        # encoded text has no plain spaces, such an entry cannot match a prompt either
-        return head + (tail.replace(METASPACE, " ") if self._first_token_loses_metaspace else tail)
+        if self._plain_spaces == "none":
+            return "".join(strings)
+        head = "" if self._plain_spaces == "all" or ids[0] in self._byte_ids else strings.pop(0)
+        return head + "".join(strings).replace(METASPACE, " ")
+
+    def _could_win(self, ids: Sequence[int]) -> bool:
+        """Its entry gets the lowest score of the vocabulary; it never wins if writing it with its parts scores higher."""
+        if not self._byte_ids.isdisjoint(ids):
+            return True  # their characters are unknown to the model, which scores them lower still
+        return sum([self._scores[i] for i in ids]) < self._lowest_score + _MARGIN
 
     def _is_pre_token(self, data: bytes, spelling: str) -> bool:
         assert self._whole_words_match is not None
@@ -173,9 +185,10 @@ def read_speller(
     family = family_of(state)
     added = added_tokens(tokenizer)
     strings = token_strings(state, added)
-    _check_model(state, family, strings, added)
+    _check_model(state, family, strings)
     kinds = flat(state["decoder"], "decoders")
     byte_ids = _byte_ids(strings) if any(d["type"] == "ByteFallback" for d in kinds) else frozenset()
+    scores = [score for _, score in state["model"]["vocab"]] if family == "unigram" else []
     decoded = [_decoded(string, i in byte_ids, family) for i, string in enumerate(strings)]
     return Speller(
         family=family,
@@ -187,7 +200,9 @@ def read_speller(
         _strings=[_spelt(string, data, family) for string, data in zip(strings, decoded, strict=True)],
         _taken=frozenset(string for string in strings if string),
         _byte_ids=byte_ids,
-        _first_token_loses_metaspace=any(d["type"] == "Metaspace" for d in kinds),
+        _plain_spaces=_plain_spaces(family, [decoder["type"] for decoder in kinds]),
+        _scores=scores,
+        _lowest_score=min(scores, default=0.0),
         _whole_words_match=tokenizer.backend_tokenizer.pre_tokenizer if state["model"].get("ignore_merges") else None,
     )
 
@@ -199,8 +214,7 @@ def check_enrichable(tokenizer: "PreTrainedTokenizerFast") -> None:
         TokenizerError: with the reason.
     """
     state = read_backend(tokenizer)
-    added = added_tokens(tokenizer)
-    _check_model(state, family_of(state), token_strings(state, added), added)
+    _check_model(state, family_of(state), token_strings(state, added_tokens(tokenizer)))
 
 
 def is_special(tokenizer: "PreTrainedTokenizerFast") -> frozenset[int]:
@@ -264,7 +278,7 @@ def _check_metaspace_decoder(state: dict[str, Any], decoders: list[str]) -> None
         raise TokenizerError("n-grams cannot be spelt for a decoder that strips every token instead of the whole text")
 
 
-def _check_model(state: dict[str, Any], family: Family, strings: list[str | None], added: dict[int, Any]) -> None:
+def _check_model(state: dict[str, Any], family: Family, strings: list[str | None]) -> None:
     model = state["model"]
     for option in ("continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(option):
@@ -281,22 +295,30 @@ def _check_model(state: dict[str, Any], family: Family, strings: list[str | None
             "n-gram would be encoded with it; use a tokenizer that splits text into words"
         )
     if family == "unigram":
-        _check_coverage(model, strings, added)
+        _check_unigram(state, strings)
 
 
-def _check_coverage(model: dict[str, Any], strings: list[str | None], added: dict[int, Any]) -> None:
-    """New entries lower the score of unknown characters; that is harmless only if no entry competes with them."""
-    entries = [string for string, _ in model["vocab"]]
-    unknown = entries[model["unk_id"]] if model.get("unk_id") is not None else None
-    reserved = {token.content for token in added.values()} | {unknown}
-    pinned = {string for string in strings[len(entries) :] if string is not None}  # these become entries too
-    single = {string for string in entries if len(string) == 1}
-    loose = {c for string in entries if string not in reserved for c in string} | {c for s in pinned for c in s}
-    if loose := loose - single:
+def _check_unigram(state: dict[str, Any], strings: list[str | None]) -> None:
+    steps = flat(state.get("pre_tokenizer"), "pretokenizers") + flat(state.get("normalizer"), "normalizers")
+    if not any(step["type"] == "Metaspace" or step.get("content") == METASPACE for step in steps):
+        raise TokenizerError("n-grams cannot be added to a Unigram tokenizer that does not write spaces as '▁'")
+    late = [string for string in strings[len(state["model"]["vocab"]) :] if string is not None]
+    if late:
         raise TokenizerError(
-            f"n-grams cannot be added to this Unigram tokenizer: {len(loose)} characters of its entries (such as "
-            f"{min(loose)!r}) are no entries themselves, so texts with them would be encoded differently"
+            f"n-grams cannot be added to a Unigram tokenizer with added tokens outside its vocabulary (such as {late[0]!r}):"
+            " they would be found where special tokens are to be split; put them into the model's vocabulary first"
         )
+
+
+def _plain_spaces(family: Family, decoders: list[str]) -> Literal["none", "inner", "all"]:
+    """Which metaspaces of an entry are spelt as plain spaces.
+
+    The Metaspace decoder drops every metaspace of the first token, so those inside an n-gram must be plain spaces. A
+    Unigram model would choose an entry for its score; encoded text has no plain spaces, so entries with one never match.
+    """
+    if "Metaspace" in decoders:
+        return "inner"
+    return "all" if family == "unigram" else "none"
 
 
 def _specials(

@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-# SentencePiece's penalty for an unknown character, below the lowest score (`tokenizers`, K_UNK_PENALTY)
-_UNKNOWN_PENALTY = 10.0
-
 
 def add_entries(state: dict[str, Any], strings: Sequence[str | None], spellings: Sequence[str]) -> dict[str, Any]:
     """A copy of a `tokenizer.json` whose model also holds `spellings`, from id `len(strings)` on.
@@ -32,8 +29,7 @@ def _numbered(entries: Sequence[str]) -> dict[str, int]:
 
 
 def _scored(vocab: list[list[Any]], entries: Sequence[str]) -> list[list[Any]]:
-    """Scores below every way to write an entry with base pieces or unknown characters, so that none is ever chosen."""
-    new = entries[len(vocab) :]
-    per_character = min(score for _, score in vocab) - _UNKNOWN_PENALTY
-    score = per_character * (2 + max((len(string) for string in new), default=0))
-    return [*vocab, *([string, score] for string in new)]
+    # a lower score than the lowest would lower that of unknown characters too, which changes how texts with them are
+    # encoded; the speller refuses n-grams that could win with the lowest
+    lowest = min(score for _, score in vocab)
+    return [*vocab, *([string, lowest] for string in entries[len(vocab) :])]

@@ -1,13 +1,14 @@
 """Shorter outputs than Algorithm 1 at the same budget: choose n-grams for fewest-tokens segmentation.
 
-On base ids, in three steps. (1) Candidates: the closed n-grams (no longer one occurs as often) of highest reward, and the
-merges of Algorithm 1. (2) Start from Algorithm 1's own choice and from one grown by taking, again and again, the candidates
-that would save most under the present choice, then pruned by the least loss; keep the better one. (3) Swap the least useful
-for the most promising as long as that helps. Gains and losses are read off the segmentation graph of every row
-(`_selection.score`), so an n-gram is judged by what it adds to the others, not by how often it occurs.
+On base ids. (1) Candidates: the merges of Algorithm 1, and the closed n-grams (no longer one occurs as often) of highest
+reward. (2) Two starts: Algorithm 1's own choice, and one that takes, again and again, the candidates that would save most
+under the present choice and is then pruned by the least loss. Which start is better for this task and budget is decided on a
+fifth of the outputs, held out for that. (3) Swap the least useful for the most promising as long as that helps.
 
-Worth is discounted as in absolute discounting: an n-gram behind c uses is expected to save (c - discount) / c of what it
-saves here, so that n-grams which memorise a few training rows lose against those that will come again.
+Gains and losses are read off the segmentation graph of every row (`_selection.score`), so an n-gram is judged by what it adds
+to the others, not by how often it occurs. Worth is discounted as in absolute discounting: an n-gram behind c uses is expected
+to save (c - discount) / c of what it saves here, so that those which memorise a few rows lose against those that come again.
+How close this comes to the best possible choice: benchmarks/miner.py, dev/LOG.md.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,15 +20,16 @@ from numpy.typing import NDArray
 from tasc.corpus import TokenCorpus
 from tasc.vocab import _mining, _selection
 from tasc.vocab._trie import build_trie
-from tasc.vocab.miner import Accept, Merge, accept_all, separated
+from tasc.vocab.miner import Accept, accept_all, mine, separated
 
 LONGEST = 48  # ids in one n-gram
 MIN_COUNT = 3  # occurrences of a candidate
-CANDIDATES_PER_TOKEN = 12  # closed n-grams looked at, for each token of the budget
+OWN_PER_TOKEN, CLOSED_PER_TOKEN = 2, 12  # candidates of both kinds, for each token of the budget
 DISCOUNT = 1.5  # chosen on validation splits, see benchmarks/miner.py
 BATCHES = 12  # looks at the corpus while growing, and again while pruning
 OVERSHOOT = 1.4  # grown choice before pruning, in budgets
 SWAP_SHARE, MAX_SWAPS = 0.08, 8
+TRIAL_SHARE = 0.2  # of the outputs, held out to choose between the two starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +44,10 @@ class Chosen:
 def choose(
     corpus: TokenCorpus,
     counts: NDArray[np.int64],
-    merges: Sequence[Merge],
     *,
     budgets: Sequence[int],
     base_size: int,
+    n_max: int = 4,
     accept: Accept = accept_all,
     discount: float = DISCOUNT,
 ) -> Iterator[tuple[int, list[Chosen]]]:
@@ -54,22 +56,38 @@ def choose(
     Args:
         corpus: base ids of the distinct outputs.
         counts: int64[n_rows], how often each occurs.
-        merges: Algorithm 1's merges, ideally for twice the largest budget.
         budgets: how many n-grams to choose, each.
         base_size: 1 + the highest base id.
+        n_max: of the run of Algorithm 1 whose merges are candidates.
         accept: called with the base ids of every candidate; refused ones are left out.
         discount: uses taken off when an n-gram's worth is judged.
 
     Yields:
         (budget, n-grams), the most useful n-gram first.
     """
-    largest = max(budgets)
-    spans = _closed_ngrams(corpus, counts, CANDIDATES_PER_TOKEN * largest, base_size)
-    own = [m.ids for m in merges if len(m.ids) <= LONGEST]
-    candidates = own + [ids for ids in dict.fromkeys(spans) if ids not in set(own) and accept(ids)]
-    selection = _Selection(corpus, counts, candidates, discount)
+    held_out = np.random.default_rng(0).binomial(np.asarray(counts, np.int64), TRIAL_SHARE)
+    options = {"most": max(budgets), "base_size": base_size, "n_max": n_max, "accept": accept, "discount": discount}
+    trial = _Selection(corpus, counts - held_out, **options)
+    whole = _Selection(corpus, counts, **options)
     for budget in sorted(set(budgets), reverse=True):
-        yield budget, selection.best_of(budget, n_own=min(budget, len(own)))
+        tokens = {}
+        for start in (whole.start_own, whole.start_grown):
+            getattr(trial, start.__name__)(budget)
+            tokens[start] = trial.tokens(held_out)
+        min(tokens, key=lambda start: tokens[start])(budget)
+        whole.swap(budget)
+        yield budget, whole.chosen()
+
+
+def _candidates(
+    corpus: TokenCorpus, counts: NDArray[np.int64], *, most: int, base_size: int, n_max: int, accept: Accept
+) -> tuple[list[tuple[int, ...]], int]:
+    """All candidates, Algorithm 1's merges first and in their order; and how many those are."""
+    merges = mine(corpus, counts, budget=OWN_PER_TOKEN * most, base_size=base_size, n_max=n_max, accept=accept)
+    own = [m.ids for m in merges if len(m.ids) <= LONGEST]
+    known = set(own)
+    spans = _closed_ngrams(corpus, counts, CLOSED_PER_TOKEN * most, base_size)
+    return own + [ids for ids in spans if ids not in known and accept(ids)], len(own)
 
 
 def _closed_ngrams(corpus: TokenCorpus, counts: NDArray[np.int64], most: int, base_size: int) -> list[tuple[int, ...]]:
@@ -88,25 +106,38 @@ class _Selection:
     """Which candidates are active, and the moves that change it."""
 
     def __init__(
-        self, corpus: TokenCorpus, counts: NDArray[np.int64], candidates: list[tuple[int, ...]], discount: float
+        self,
+        corpus: TokenCorpus,
+        counts: NDArray[np.int64],
+        *,
+        most: int,
+        base_size: int,
+        n_max: int,
+        accept: Accept,
+        discount: float,
     ) -> None:
-        self.candidates, self.discount = candidates, discount
+        self.discount = discount
+        self.candidates, self.n_own = _candidates(
+            corpus, counts, most=most, base_size=base_size, n_max=n_max, accept=accept
+        )
         self.offsets, self.weights = np.asarray(corpus.offsets), np.asarray(counts, np.int64)
-        self.arcs = _selection.find_arcs(np.asarray(corpus.tokens), self.offsets, *build_trie(candidates))
-        self.longest = max((len(ids) for ids in candidates), default=1)
-        self.active = np.zeros(len(candidates), np.bool_)
+        self.arcs = _selection.find_arcs(np.asarray(corpus.tokens), self.offsets, *build_trie(self.candidates))
+        self.longest = max((len(ids) for ids in self.candidates), default=1)
+        self.active = np.zeros(len(self.candidates), np.bool_)
 
-    def best_of(self, budget: int, *, n_own: int) -> list[Chosen]:
+    def start_own(self, budget: int) -> None:
+        """Algorithm 1's choice; fewest-tokens segmentation never makes it longer."""
         self.active[:] = False
-        self.active[:n_own] = True  # Algorithm 1's choice: fewest tokens never makes it longer
-        own, own_cost = self.active.copy(), self.cost()
+        self.active[: min(budget, self.n_own)] = True
+
+    def start_grown(self, budget: int) -> None:
         self.active[:] = False
         self.grow(int(OVERSHOOT * budget), BATCHES)
         self.prune(budget, BATCHES)
-        if own_cost <= self.cost():
-            self.active = own
-        self.swap(budget)
-        return self.chosen()
+
+    def tokens(self, weights: NDArray[np.int64]) -> int:
+        """Tokens of the corpus with other row weights."""
+        return int(_selection.fewest_tokens(self.arcs, self.offsets, weights, self.active))
 
     def look(self) -> tuple[int, _selection.Scores, NDArray[np.float64]]:
         """Tokens of the corpus, raw scores, and each candidate's discounted worth."""

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 Method = Literal["paper", "best"]
-OVER_GENERATION = 2  # merges of Algorithm 1 offered to `best`, in budgets
-
 
 @dataclass(frozen=True, slots=True)
 class Shortened:
@@ -184,8 +182,8 @@ def warm_up() -> None:
     """Load or compile the kernels, so that no timing holds a compilation."""
     rows = TokenCorpus.from_rows([[1, 2, 3, 1, 2, 3], [2, 3, 1, 2, 3]])
     counts = np.array([3, 4], np.int64)
-    merges = list(mine(rows, counts, budget=3, base_size=5))
-    list(choose(rows, counts, merges, budgets=[2], base_size=5))
+    list(mine(rows, counts, budget=3, base_size=5))
+    list(choose(rows, counts, budgets=[2], base_size=5))
     for segmentation in ("ordered", "fewest"):
         ngrams = (Ngram((1, 2), (1, 2)),)
         vocabulary = EnrichedVocabulary(5, ngrams, segmentation)
@@ -218,18 +216,16 @@ class _VocabularyMiner:
 
     def vocabularies(self, budgets: Sequence[int]) -> Iterator[EnrichedVocabulary]:
         """One vocabulary for each budget, not in order."""
-        best = self.options["method"] == "best"
-        merges = self._mine(max(budgets) * (OVER_GENERATION if best else 1))
-        if not best:
+        size = self.spell.base_size
+        if self.options["method"] == "paper":
+            merges = self._mine(max(budgets))
             for budget in budgets:
                 ngrams = [self._ngram(m.ids, m.parts, m.count, m.reward) for m in merges[:budget]]
-                yield EnrichedVocabulary(self.spell.base_size, tuple(ngrams), "ordered", self.fingerprint, self.options)
+                yield EnrichedVocabulary(size, tuple(ngrams), "ordered", self.fingerprint, self.options)
             return
-        size = self.spell.base_size
         with self.progress("choosing n-grams", total=len(budgets), unit="budgets") as advance:
-            for _, chosen in choose(
-                self.corpus, self.counts, merges, budgets=budgets, base_size=size, accept=self.accept
-            ):
+            options = {"base_size": size, "n_max": self.options["n_max"], "accept": self.accept}
+            for _, chosen in choose(self.corpus, self.counts, budgets=budgets, **options):
                 advance(1)
                 ngrams = [self._ngram(c.ids, c.ids, c.count, c.reward) for c in chosen]
                 yield EnrichedVocabulary(size, tuple(ngrams), "fewest", self.fingerprint, self.options)

@@ -1,0 +1,114 @@
+"""Target models of the benchmarks: small Qwen2 models, trained from scratch on a task, as stand-ins for a pretrained SLM.
+
+A machine without a GPU and without a model hub cannot fine-tune Qwen2.5-0.5B, so each corpus gets a byte-level BPE tokenizer
+and a Qwen2 model of 4-8M parameters, trained on the task in base tokens. The benchmarks then fine-tune that target, as a user
+would fine-tune a pretrained model: once as it is (baseline) and once for each enriched vocabulary, with the same steps.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, set_seed
+
+from tasc.corpus import Row, Tasks, load_tasks
+from tasc.train import finetune
+
+SHARED = Path(os.environ.get("TASC_SHARED", Path(__file__).parents[2] / "shared"))
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+EOS = "<|endoftext|>"
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """How one corpus is trained on two cores.
+
+    Attributes:
+        metric, headline: of `tasc.evals`.
+        prompt_words: prompts are cut to their first words, so that a CPU can train on enough rows; 0 keeps them whole.
+        target_steps, tuning_steps: optimizer steps of 64 rows.
+    """
+
+    metric: str
+    headline: str
+    prompt_words: int
+    target_steps: int
+    tuning_steps: int
+    hidden_size: int = 256
+    layers: int = 4
+    vocab_size: int = 4000
+
+
+PRESETS = {
+    "massive_en": Preset("intent-slots", "joint_accuracy", 0, 500, 150),
+    "eurlex57k_short": Preset("multilabel", "micro_f1", 32, 500, 150),
+}
+
+
+def shared_split(corpus: str, split: str, preset: Preset) -> Tasks:
+    """One split of a corpus of the shared folder, prompts cut as the preset says."""
+    path = SHARED / "data" / corpus / f"{split}.jsonl.gz"
+    if not path.exists():
+        raise SystemExit(f"{path}: missing; set TASC_SHARED to the folder that holds data/ and tokenizers/")
+    tasks = load_tasks(path)
+    if not preset.prompt_words:
+        return tasks
+    rows = [Row(" ".join(row.prompt.split()[: preset.prompt_words]), row.completion) for row in tasks]
+    return Tasks(tuple(rows), tasks.source)
+
+
+def train_tokenizer(tasks: Tasks, vocab_size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of the task's prompts and completions."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    split = pre_tokenizers.Split(Regex(SPLIT), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([*tasks.prompts, *tasks.completions], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, pad_token=EOS, model_max_length=1024)
+
+
+def train_target(corpus: str, folder: Path, *, seed: int = 0) -> Path:
+    """The target model of a corpus, trained now unless `folder` holds it already."""
+    preset = PRESETS[corpus]
+    tasks = shared_split(corpus, "train", preset)
+    tokenizer = train_tokenizer(tasks, preset.vocab_size)
+    set_seed(seed)
+    model = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=preset.hidden_size,
+            intermediate_size=3 * preset.hidden_size,
+            num_hidden_layers=preset.layers,
+            num_attention_heads=preset.hidden_size // 32,
+            num_key_value_heads=preset.hidden_size // 64,
+            max_position_embeddings=1024,
+            tie_word_embeddings=True,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.eos_token_id,
+            bos_token_id=None,
+        )
+    )
+    finetune(
+        model, tasks, out=folder, tokenizer=tokenizer, eval_tasks=shared_split(corpus, "validation", preset),
+        method="full", lr=1.5e-3, warmup=0.05, max_steps=preset.target_steps, batch_size=32, effective_batch=64,
+        template="plain", seed=seed, on_record=_print_record,
+    )  # fmt: skip
+    return folder
+
+
+def _print_record(record: dict) -> None:
+    print(f'  step {record.get("step")}/{record.get("steps")} ' + " ".join(
+        f"{k} {v:.4g}" for k, v in record.items() if isinstance(v, float)
+    ), flush=True)  # fmt: skip

@@ -1,0 +1,161 @@
+"""Second half of tasc_ft.py: quality with intervals, speed in turns, predictors against runtime, the page."""
+
+import json
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _target_models import PRESETS, SHARED, Preset, shared_split
+from tasc_ft import Variant, variants
+
+from tasc.bench import Speed, System, measure_quality, measure_speed, to_json
+from tasc.corpus import Tasks, TokenCorpus
+from tasc.corpus.variability import renyi_entropy
+from tasc.decode import complete, load_model
+from tasc.evals import kendall_tau, make_metric
+from tasc.files import write_json
+from tasc.vocab import EnrichedVocabulary
+from tasc.vocab.budget import HEAD_SHARE, cost_of
+from tasc.vocab.tokenizer import load_base_tokenizer
+
+ROOT = Path(__file__).parents[1]
+QUALITY_ROWS, TIMED_ROWS, ROUNDS = 2000, 160, 5
+BATCH_SIZES = (1, 8)
+
+
+def measure_all(corpora: list[str], work: Path) -> None:
+    path = ROOT / "benchmarks" / "results" / "tasc_ft.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for corpus in corpora:
+        results[corpus] = measure(corpus, work)
+        write_json(path, results)
+    (ROOT / "docs" / "tasc_ft.md").write_text(page(results))
+
+
+def measure(corpus: str, work: Path) -> dict[str, Any]:
+    preset = PRESETS[corpus]
+    chosen = variants(corpus)
+    test = shared_split(corpus, "test", preset)
+    picked = np.random.default_rng(0).permutation(len(test))
+    rows = Tasks(tuple(test[int(i)] for i in picked[:QUALITY_ROWS]), test.source)
+    systems, predictors = [], []
+    for variant in chosen:
+        model = load_model(variant.folder(work))
+        systems.append(System(variant.name, completer(model)))
+        predictors.append(predict(variant, work, preset, rows))
+    metric = make_metric(preset.metric, labels=SHARED / "data" / corpus / "labels.json") if corpus.startswith(
+        "eurlex") else make_metric(preset.metric)  # fmt: skip
+    quality = measure_quality(systems, rows, metric=metric, headline=preset.headline, batch_size=32)
+    speeds = {b: measure_speed(systems, rows[:TIMED_ROWS], batch_size=b, rounds=ROUNDS) for b in BATCH_SIZES}
+    return {
+        "machine": {"cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
+                    "torch": torch.__version__, "python": platform.python_version()},
+        "preset": asdict(preset),
+        "rows": {"quality": len(rows), "timed": TIMED_ROWS, "rounds": ROUNDS},
+        "variants": [
+            asdict(variant) | predictors[k]
+            | to_json(systems[k], quality[k], [speeds[b][k] for b in BATCH_SIZES], comparable=True)
+            for k, variant in enumerate(chosen)
+        ],
+        "kendall": {str(b): taus(chosen, speeds[b], predictors) for b in BATCH_SIZES},
+    }  # fmt: skip
+
+
+def completer(loaded: Any) -> Any:
+    def run(rows: Any, batch_size: int, advance: Any) -> Any:
+        return complete(
+            loaded.model, loaded.tokenizer, rows, vocabulary=loaded.vocabulary, template="plain",
+            batch_size=batch_size, progress=advance,
+        )  # fmt: skip
+
+    return run
+
+
+def predict(variant: Variant, work: Path, preset: Preset, test: Tasks) -> dict[str, float]:
+    """What is known before training: H2 of the training outputs' tokens, and our expected cost on held-out outputs."""
+    folder = variant.folder(work)
+    vocabulary = EnrichedVocabulary.load(folder) if variant.budget else None
+    tokenizer = load_base_tokenizer(folder) if vocabulary else load_model_tokenizer(folder)
+    train, held_out = (TokenCorpus.encode(t.completions, tokenizer) for t in (
+        shared_split(variant.corpus, "train", preset), shared_split(variant.corpus, "validation", preset)))  # fmt: skip
+    vocabulary = vocabulary or EnrichedVocabulary(len(tokenizer), (), fingerprint=train.fingerprint)
+    _, counts = np.unique(vocabulary.merge_corpus(train).tokens, return_counts=True)
+    distinct, weights = train.unique()
+    point = cost_of(vocabulary, distinct, weights, held_out, head_share=HEAD_SHARE)
+    return {
+        "h2_nats": renyi_entropy(counts, order=2),
+        "shannon_nats": renyi_entropy(counts),
+        "expected_steps": point.expected_steps,
+        "expected_cost": point.relative_cost,
+    }
+
+
+def load_model_tokenizer(folder: Path) -> Any:
+    from tasc.corpus import load_tokenizer
+
+    return load_tokenizer(folder)
+
+
+def taus(chosen: list[Variant], speeds: list[Speed], predictors: list[dict[str, float]]) -> dict[str, Any]:
+    """Kendall's tau of each predictor against runtime over the budgets of seed 0; H2 should rise as runtime falls."""
+    first = [k for k, variant in enumerate(chosen) if variant.seed == 0]
+    ms = [speeds[k].ms.median for k in first]
+    return {
+        name: asdict(kendall_tau([predictors[k][name] for k in first], ms)) for name in ("h2_nats", "expected_cost")
+    }
+
+
+def page(results: dict[str, Any]) -> str:
+    """docs/tasc_ft.md from the JSON."""
+    lines = [
+        "# TASC-ft on real tasks",
+        "",
+        "Made by `python benchmarks/tasc_ft.py`; every figure is in `benchmarks/results/tasc_ft.json`. The target models are small",
+        "Qwen2 models trained from scratch on each task as stand-ins for a pretrained one (`benchmarks/_target_models.py`): the",
+        "ratios carry over to larger models, the quality in itself does not. All variants of a corpus start from the same target",
+        "and are fine-tuned with the same number of steps. Times: median of rounds in which the models take turns; the range is",
+        "of the per-round ratio to the baseline.",
+    ]
+    for corpus, result in results.items():
+        lines += ["", f"## {corpus}", "", *_table(result), "", *_predictors(result)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(result: dict[str, Any]) -> list[str]:
+    headline = result["preset"]["headline"]
+    batches = [s["batch_size"] for s in result["variants"][0]["speed"]]
+    titles = ["model", headline, "difference", "tokens/output", "passes/output", "adoption"]
+    titles += [f"ms/output, batch {b} | speed-up" for b in batches]
+    header = "| " + " | ".join(titles) + " |"
+    return [header, "|" + "---|" * header.count(" | ") + "---|", *(_line(v, headline) for v in result["variants"])]
+
+
+def _line(v: dict[str, Any], headline: str) -> str:
+    low, high = v["intervals"][headline]
+    difference = v["headline_difference"]
+    cells = [
+        v["system"],
+        f"{v['quality'][headline]:.3f} ({low:.3f}-{high:.3f})",
+        f"{difference['value']:+.3f} ({difference['low']:+.3f}..{difference['high']:+.3f})" if difference else "",
+        f"{v['tokens_per_output']:.1f}",
+        f"{v['passes_per_output']:.2f}",
+        f"{v['adoption']:.1%}" if v["adoption"] is not None else "",
+    ]
+    for s in v["speed"]:
+        low, high = s["speed_up_range"]
+        cells += [f"{s['ms_per_output']:.1f}", f"{s['speed_up']:.2f}x ({low:.2f}-{high:.2f})"]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _predictors(result: dict[str, Any]) -> list[str]:
+    rows = [v for v in result["variants"] if v["seed"] == 0]
+    lines = ["| budget | H2 (nats) | expected cost |", "|---|---|---|"]
+    lines += [f"| {v['budget']} | {v['h2_nats']:.2f} | {v['expected_cost']:.3f} |" for v in rows]
+    for batch, found in result["kendall"].items():
+        named = {"h2_nats": "H2", "expected_cost": "expected cost"}
+        values = "; ".join(f"{named[k]} {t['tau']:+.2f} (p = {t['p']:.2f})" for k, t in found.items())
+        lines += ["", f"Kendall's tau against ms per output at batch {batch}, {len(rows)} budgets: {values}."]
+    return lines

@@ -1,0 +1,76 @@
+"""The choice for fewest tokens: its scores equal recounts, and it is never longer than Algorithm 1's where it was made."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasc.corpus import TokenCorpus
+from tasc.vocab import EnrichedVocabulary, Ngram, mine
+from tasc.vocab import _selection as kernels
+from tasc.vocab._trie import build_trie
+from tasc.vocab.best import choose
+
+BASE = 5
+rows_of = st.lists(st.lists(st.integers(0, BASE - 1), min_size=1, max_size=14), min_size=2, max_size=10)
+
+
+def candidates_in(rows):
+    found = {tuple(row[i : i + n]) for row in rows for n in (2, 3, 4) for i in range(len(row) - n + 1)}
+    return sorted(found)[:20]
+
+
+def recount(rows, weights, expansions):
+    vocabulary = EnrichedVocabulary(BASE, tuple(Ngram(e, e) for e in expansions), "fewest")
+    return sum(int(w) * vocabulary.merge(row).size for row, w in zip(rows, weights, strict=True))
+
+
+@settings(max_examples=120, deadline=None)
+@given(rows=rows_of, data=st.data())
+def test_scores_equal_recounts_for_ngrams_that_occur_once(rows, data):
+    """With one occurrence there is nothing to add up, so gain and loss must be exact."""
+    weights = np.array(data.draw(st.lists(st.integers(1, 4), min_size=len(rows), max_size=len(rows))), np.int64)
+    candidates = candidates_in(rows)
+    if not candidates:
+        return
+    flags = data.draw(st.lists(st.booleans(), min_size=len(candidates), max_size=len(candidates)))
+    active = np.array(flags)
+    corpus = TokenCorpus.from_rows(rows)
+    arcs = kernels.find_arcs(corpus.tokens, corpus.offsets, *build_trie(candidates))
+    total, scores = kernels.score(arcs, corpus.offsets, weights, active, 4)
+    chosen = {c for c, flag in zip(candidates, flags, strict=True) if flag}
+    assert total == recount(rows, weights, sorted(chosen)) == kernels.fewest_tokens(arcs, corpus.offsets, weights, active)
+    for k, candidate in enumerate(candidates):
+        if np.sum(arcs.candidates == k) == 1:
+            changed = chosen ^ {candidate}
+            assert scores.value[k] == abs(total - recount(rows, weights, sorted(changed)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=rows_of, budget=st.integers(1, 8))
+def test_choice_fits_the_budget_and_is_deterministic(rows, budget):
+    corpus, counts = TokenCorpus.from_rows(rows * 4).unique()
+    ((_, first),) = choose(corpus, counts, budgets=[budget], base_size=BASE)
+    ((_, second),) = choose(corpus, counts, budgets=[budget], base_size=BASE)
+    assert first == second
+    assert len(first) <= budget
+    assert len({c.ids for c in first}) == len(first)
+
+
+def test_finds_what_algorithm_1_wastes_budget_on():
+    """Algorithm 1 (n_max 2) spends two merges to reach a b c; choosing whole n-grams spends one."""
+    rows = [[0, 1, 2]] * 10 + [[2, 3, 4]] * 9
+    corpus, counts = TokenCorpus.from_rows(rows).unique()
+    ((_, chosen),) = choose(corpus, counts, budgets=[2], base_size=BASE, n_max=2)
+    assert {c.ids for c in chosen} == {(0, 1, 2), (2, 3, 4)}
+    assert [c.reward for c in chosen] == [20, 18]
+    paper = EnrichedVocabulary(
+        BASE, tuple(Ngram(m.ids, m.parts) for m in mine(corpus, counts, budget=2, base_size=BASE, n_max=2))
+    )
+    assert paper.merge([0, 1, 2]).size + paper.merge([2, 3, 4]).size > 2
+
+
+def test_refused_candidates_are_left_out():
+    corpus, counts = TokenCorpus.from_rows([[0, 1, 2]] * 5).unique()
+    ((_, chosen),) = choose(corpus, counts, budgets=[3], base_size=BASE, accept=lambda ids: len(ids) == 2)
+    assert chosen
+    assert all(len(c.ids) == 2 for c in chosen)
