@@ -32,7 +32,7 @@ def measure_all(corpora: list[str], work: Path) -> None:
     for corpus in corpora:
         results[corpus] = measure(corpus, work)
         write_json(path, results)
-    (ROOT / "docs" / "tasc_ft.md").write_text(page(results))
+    (ROOT / "docs" / "results" / "tasc_ft.md").write_text(page(results))
 
 
 def measure(corpus: str, work: Path) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def taus(chosen: list[Variant], speeds: list[Speed], predictors: list[dict[str, 
 
 
 def page(results: dict[str, Any]) -> str:
-    """docs/tasc_ft.md from the JSON."""
+    """docs/results/tasc_ft.md from the JSON."""
     lines = [
         "# TASC-ft on real tasks",
         "",

@@ -3,7 +3,7 @@
     python benchmarks/tasc_ft.py [--corpora massive_en eurlex57k_short] [--stage train|measure|all] [--work .work/tasc_ft]
 
 `train` makes the target models and fine-tunes them (resumes where it stopped; about an hour on two idle cores), `measure`
-evaluates quality on the test split and times all models in turns. Writes benchmarks/results/tasc_ft.json and docs/tasc_ft.md.
+evaluates quality on the test split and times all models in turns. Writes benchmarks/results/tasc_ft.json and docs/results/tasc_ft.md.
 """
 
 import argparse

@@ -3,7 +3,7 @@
     python benchmarks/variability.py
 
 reads the train split of each corpus under `$TASC_SHARED/data` (default `../shared/data`), predicts on the validation
-split, and writes docs/results/variability.md and benchmarks/results/variability.json. About 3 minutes on two idle cores.
+split, and writes docs/results/variability.md and benchmarks/results/variability.json. A few minutes on two cores, most of them for the inputs of eurlex57k_short.
 """
 
 import argparse

@@ -128,7 +128,7 @@ def evaluate(model: Qwen2ForCausalLM, data: Iterator[torch.Tensor], *, n_batches
 
 
 def main() -> None:
-    """Train, evaluate, store in float32, the precision that the demo trains and decodes in."""
+    """Train, evaluate, store in half precision (2 MB instead of 4; the demo loads float32)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ASSETS)
     parser.add_argument("--steps", type=int, default=2500)
@@ -152,7 +152,7 @@ def main() -> None:
     result["eval_loss"] = round(evaluate(model, batches(tokenizer, EVAL_SEED, **shape), n_batches=20), 4)
     print(result, flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(args.out)
+    model.half().save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
     (args.out / "model.safetensors").chmod(0o644)  # it is written for its owner alone; a wheel is for everybody
     options = {name: value for name, value in vars(args).items() if name != "out"}

@@ -17,9 +17,12 @@ def test_data_only_writes_data_and_the_base_model(tmp_path):
     assert (out / "base" / "tokenizer.json").is_file()
 
 
-def test_data_only_says_what_to_do_next(tmp_path):
-    result = CliRunner().invoke(app, ["demo", "--data-only", "-o", str(tmp_path)])
-    assert f"tasc analyze {tmp_path}/train.jsonl --tokenizer {tmp_path}/base" in result.stdout
+def test_data_only_says_what_to_do_next(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["demo", "--data-only", "-o", "data"])
+    assert result.exit_code == 0, result.output
+    assert "cd data\n" in result.stdout
+    assert "tasc analyze train.jsonl --tokenizer base\n" in result.stdout
 
 
 @pytest.mark.parametrize("wrong", [["--seed", "-1"], ["--slow"]])

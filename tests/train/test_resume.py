@@ -169,8 +169,9 @@ def test_ctrl_c_on_the_command_line_says_how_to_go_on(place, uninterrupted, tmp_
 @pytest.mark.slow
 def test_two_processes_give_the_result_of_one(place, vocabulary, tmp_path):
     options = dict(OPTIONS, max_steps=10, lora_dropout=0.0, merge_dropout=0.0, eval_every=5)
-    flags = [x for k, v in options.items() for x in ("--" + k.replace("_", "-"), str(v))]
-    launcher = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
+    flags = [*(x for k, v in options.items() for x in ("--" + k.replace("_", "-"), str(v))), "--cpu"]
+    # accelerate's own --cpu starts one process whatever is asked for; this is its way to several on one machine
+    launcher = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
     launcher += ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "tasc")
     env = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     command = [*command_line(place, tmp_path / "two", launcher=launcher, flags=flags), "--json"]

@@ -233,6 +233,17 @@ def test_a_slow_tokenizer_is_refused():
         check_enrichable(ByT5Tokenizer())  # pyright: ignore[reportArgumentType]
 
 
+def test_a_tokenizer_with_a_step_written_in_python_is_refused():
+    class Words:
+        def pre_tokenize(self, text):
+            text.split(lambda _, part: [part])
+
+    wrapped = tiny.byte_level_bpe()
+    wrapped.backend_tokenizer.pre_tokenizer = pre_tokenizers.PreTokenizer.custom(Words())
+    with pytest.raises(TokenizerError, match="cannot be saved"):
+        check_enrichable(wrapped)
+
+
 def unigram_of(pieces, *, metaspace=True):
     tokenizer = Tokenizer(models.Unigram([("<unk>", 0.0), *pieces], unk_id=0))
     tokenizer.decoder = decoders.Metaspace()

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from tasc.cli._console import console
 
 if TYPE_CHECKING:
@@ -43,4 +45,4 @@ def report_skipped(tasks: "Tasks") -> None:
 
 def warn(message: str) -> None:
     """One line on stderr."""
-    console.print(f"[yellow]warning:[/yellow] {message}", highlight=False)
+    console.print(Text.assemble(("warning: ", "yellow"), message), soft_wrap=True)

@@ -56,14 +56,13 @@ def _write_data(folder: Path, *, seed: int) -> dict[str, Any]:
 
 
 def _next_steps(report: dict[str, Any]) -> str:
-    base = Path(report["base_model"])
-    data = base.parent
+    rows = ", ".join(f"{n:,} {name} rows" for name, n in report["rows"].items())
     return "\n".join(
         (
-            f"{data} holds " + ", ".join(f"{n:,} {name} rows" for name, n in report["rows"].items()) + " and base/",
-            "Now try, for example:",
-            f"  tasc analyze {data}/train.jsonl --tokenizer {base}",
-            f"  tasc enrich {data}/train.jsonl --tokenizer {base} --budget 300 -o {data}/vocab",
+            f"Written: {rows}, and base/, the base model. Now try, for example:",
+            f"  cd {Path(report['base_model']).parent}",
+            "  tasc analyze train.jsonl --tokenizer base",
+            "  tasc enrich train.jsonl --eval validation.jsonl --tokenizer base -o vocab",
         )
     )
 

@@ -8,7 +8,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from tasc.cli._console import console, emit, progress
+from tasc.cli._console import emit, progress
+from tasc.cli._tasks import load_pair, warn
 from tasc.errors import OptionError
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ def command(
     Only completions are mined. OUT loads with AutoTokenizer; prompts are tokenised as before, which is checked.
     OUT/enriched.json lists the n-grams with ids, counts, rewards and Prefix Collision Scores.
     """
-    from tasc.cli._tasks import load_pair
     from tasc.vocab import enrich
 
     tasks, eval_tasks = load_pair(
@@ -74,7 +74,7 @@ def command(
         progress=progress,
     )
     if report.prompt_drift:
-        console.print(f"warning: {report.prompt_drift:,} prompts are tokenised differently (style {style})")
+        warn(f"{report.prompt_drift:,} prompts are tokenised differently (style {style})")
     emit(report.to_json() | {"out": out}, as_json=as_json, human=lambda: _render(report, out))
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -121,6 +122,7 @@ def command(
         base = load_tokenizer(tokenizer or model)
         if is_main:
             _warn_about(tasks, eval_tasks)
+            _warn_about_launch()
         vocabulary = EnrichedVocabulary.load(vocab) if vocab is not None else None
         if budget is not None:
             asked = {"budget": _budget(budget), "n_max": n_max, "method": mining}
@@ -223,6 +225,16 @@ def _warn_about(tasks: "Tasks", eval_tasks: "Tasks | None") -> None:
     if eval_tasks is not None and (shared := shared_rows(tasks, eval_tasks)):
         _note(
             f"{shared:,} distinct rows of {eval_tasks.source} also stand in {tasks.source}; the loss is too good by that"
+        )
+
+
+def _warn_about_launch() -> None:
+    """`accelerate launch --cpu --num_processes N` starts one process, whatever N is (accelerate 1.15)."""
+    asked_for_several = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_PORT" in os.environ
+    if asked_for_several and "WORLD_SIZE" not in os.environ:
+        _note(
+            "accelerate launch --cpu starts a single process; for several: "
+            "accelerate launch --multi_gpu --num_processes N -m tasc train --cpu ..."
         )
 
 

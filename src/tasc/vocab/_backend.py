@@ -14,13 +14,19 @@ def read_backend(tokenizer: "PreTrainedTokenizerFast") -> dict[str, Any]:
     """The tokenizer as its `tokenizer.json` would read.
 
     Raises:
-        TokenizerError: a slow tokenizer, which has none.
+        TokenizerError: a slow tokenizer, which has none, or one with steps written in Python.
     """
     if not getattr(tokenizer, "is_fast", False) or not hasattr(tokenizer, "backend_tokenizer"):
         raise TokenizerError(
             f"{type(tokenizer).__name__} is a slow tokenizer without a tokenizer.json; load the fast one of this model"
         )
-    return json.loads(tokenizer.backend_tokenizer.to_str())
+    try:
+        return json.loads(tokenizer.backend_tokenizer.to_str())
+    except Exception as error:
+        # the Rust side raises bare Exception for a step that is written in Python
+        if type(error) is not Exception:
+            raise
+        raise TokenizerError(f"the tokenizer cannot be saved ({error}), so n-grams cannot be added to it") from error
 
 
 def added_tokens(tokenizer: "PreTrainedTokenizerFast") -> "dict[int, AddedToken]":

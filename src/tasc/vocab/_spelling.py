@@ -1,31 +1,23 @@
 """How an n-gram of base ids is spelt as one entry of a tokenizer's vocabulary, and which n-grams may not be.
 
 An entry must decode to exactly what its parts decode to, and must never be chosen when a prompt is encoded. Both depend
-on the family of the tokenizer:
-
-    byte-level  BPE over the byte-to-character alphabet of GPT-2 (GPT-2, Llama 3, Qwen, SmolLM); half characters work
-    metaspace   BPE as SentencePiece does it, with or without byte fallback (Llama 2, Mistral, Gemma)
-    unigram     SentencePiece's unigram model (T5, XLM-R, XGLM)
-
-Everything else is refused with the reason. This file reads a tokenizer and never changes it.
+on the tokenizer's family (`_families`). This file reads a tokenizer and never changes it.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from tasc.errors import TokenizerError
 from tasc.vocab._backend import added_tokens, flat, read_backend, token_strings
+from tasc.vocab._families import METASPACE, Family, PlainSpaces, check_model, family_of, plain_spaces, special_ids
 
 if TYPE_CHECKING:
     from tokenizers.pre_tokenizers import PreTokenizer
     from transformers import PreTrainedTokenizerFast
 
-Family = Literal["byte-level", "metaspace", "unigram"]
 Style = Literal["vocabulary", "added-tokens"]
 
 MAX_TEXT_BYTES = 255
-METASPACE = "▁"
 _MARGIN = 1e-3  # in log-probability; far above what rounding moves
 
 # a pre-token may need a neighbour to be one: "\s+(?!\S)" and digit groups look at what stands beside it
@@ -72,7 +64,7 @@ class Speller:
     _strings: list[str] = field(repr=False)  # (base_size,), vocabulary entries
     _taken: frozenset[str] = field(repr=False)
     _byte_ids: frozenset[int] = field(repr=False)  # "<0x0A>" and the like
-    _plain_spaces: Literal["none", "inner", "all"] = field(repr=False)  # metaspaces that are spelt as plain spaces
+    _plain_spaces: PlainSpaces = field(repr=False)  # metaspaces that are spelt as plain spaces
     _scores: list[float] = field(repr=False)  # (base_size,) of a Unigram model, else empty
     _lowest_score: float = field(repr=False)
     _whole_words_match: "PreTokenizer | None" = field(repr=False)  # set if the model looks whole pre-tokens up
@@ -185,7 +177,7 @@ def read_speller(
     family = family_of(state)
     added = added_tokens(tokenizer)
     strings = token_strings(state, added)
-    _check_model(state, family, strings)
+    check_model(state, family, strings)
     kinds = flat(state["decoder"], "decoders")
     byte_ids = _byte_ids(strings) if any(d["type"] == "ByteFallback" for d in kinds) else frozenset()
     scores = [score for _, score in state["model"]["vocab"]] if family == "unigram" else []
@@ -194,13 +186,13 @@ def read_speller(
         family=family,
         style=style,
         base_size=len(strings),
-        specials=_specials(tokenizer, state, strings, added),
+        specials=special_ids(tokenizer, state, strings, added),
         max_text_bytes=max_text_bytes,
         _bytes=decoded,
         _strings=[_spelt(string, data, family) for string, data in zip(strings, decoded, strict=True)],
         _taken=frozenset(string for string in strings if string),
         _byte_ids=byte_ids,
-        _plain_spaces=_plain_spaces(family, [decoder["type"] for decoder in kinds]),
+        _plain_spaces=plain_spaces(family, [decoder["type"] for decoder in kinds]),
         _scores=scores,
         _lowest_score=min(scores, default=0.0),
         _whole_words_match=tokenizer.backend_tokenizer.pre_tokenizer if state["model"].get("ignore_merges") else None,
@@ -214,132 +206,14 @@ def check_enrichable(tokenizer: "PreTrainedTokenizerFast") -> None:
         TokenizerError: with the reason.
     """
     state = read_backend(tokenizer)
-    _check_model(state, family_of(state), token_strings(state, added_tokens(tokenizer)))
+    check_model(state, family_of(state), token_strings(state, added_tokens(tokenizer)))
 
 
 def is_special(tokenizer: "PreTrainedTokenizerFast") -> frozenset[int]:
     """Ids that no n-gram may contain: special, template and unknown tokens, and ids that stand for nothing."""
     state = read_backend(tokenizer)
     added = added_tokens(tokenizer)
-    return _specials(tokenizer, state, token_strings(state, added), added)
-
-
-def family_of(state: dict[str, Any]) -> Family:
-    """The family of a serialised tokenizer.
-
-    Raises:
-        TokenizerError: none of the three.
-    """
-    model = state["model"]
-    kind = model.get("type")
-    if kind not in ("BPE", "Unigram"):
-        raise TokenizerError(
-            f"n-grams cannot be added to a {kind} tokenizer: it takes the longest entry of its vocabulary, so prompts "
-            "would be encoded with them; use a model with a BPE or Unigram tokenizer"
-        )
-    decoders = [decoder["type"] for decoder in flat(state.get("decoder"), "decoders")]
-    if not decoders:
-        raise TokenizerError(
-            "n-grams cannot be added to a tokenizer without a decoder: it joins tokens with spaces, so n-grams would "
-            "read differently from their parts; set tokenizer.backend_tokenizer.decoder first"
-        )
-    if kind == "BPE" and "ByteLevel" in decoders:
-        _check_byte_level(state, decoders)
-        return "byte-level"
-    _check_metaspace_decoder(state, decoders)
-    return "metaspace" if kind == "BPE" else "unigram"
-
-
-def _check_byte_level(state: dict[str, Any], decoders: list[str]) -> None:
-    steps = flat(state.get("pre_tokenizer"), "pretokenizers") + flat(state.get("normalizer"), "normalizers")
-    if not any(step["type"] == "ByteLevel" for step in steps):
-        raise TokenizerError("the decoder is byte-level but the encoder is not; n-grams cannot be spelt for both")
-    if not set(decoders) <= {"ByteLevel", "Fuse"}:
-        raise TokenizerError(
-            f"n-grams cannot be spelt for a decoder made of {decoders}; a plain ByteLevel decoder works"
-        )
-
-
-def _check_metaspace_decoder(state: dict[str, Any], decoders: list[str]) -> None:
-    unknown = set(decoders) - {"Replace", "ByteFallback", "Fuse", "Strip", "Metaspace"}
-    if unknown:
-        raise TokenizerError(
-            f"n-grams cannot be spelt for a decoder with {sorted(unknown)}; byte-level and metaspace work"
-        )
-    for decoder in flat(state["decoder"], "decoders"):
-        replaces = decoder["type"] == "Replace"
-        if replaces and (decoder.get("pattern") != {"String": METASPACE} or decoder.get("content") != " "):
-            raise TokenizerError(f"n-grams cannot be spelt for a decoder that replaces {decoder.get('pattern')}")
-        if decoder["type"] == "Metaspace" and decoder.get("replacement", METASPACE) != METASPACE:
-            raise TokenizerError(
-                f"n-grams cannot be spelt with the metaspace {decoder['replacement']!r}; only with '▁'"
-            )
-    if "Strip" in decoders and "Fuse" not in decoders[: decoders.index("Strip")]:
-        raise TokenizerError("n-grams cannot be spelt for a decoder that strips every token instead of the whole text")
-
-
-def _check_model(state: dict[str, Any], family: Family, strings: list[str | None]) -> None:
-    model = state["model"]
-    for option in ("continuing_subword_prefix", "end_of_word_suffix"):
-        if model.get(option):
-            raise TokenizerError(
-                f"n-grams cannot be added to a tokenizer with {option}={model[option]!r}: a token is spelt differently "
-                "inside a word; use a byte-level or SentencePiece tokenizer"
-            )
-    for option in ("dropout", "alpha", "nbest_size"):
-        if model.get(option):
-            raise TokenizerError(f"the tokenizer encodes at random ({option}={model[option]}); switch that off first")
-    if model.get("ignore_merges") and state.get("pre_tokenizer") is None:
-        raise TokenizerError(
-            "n-grams cannot be added to a tokenizer with ignore_merges and no pre-tokenizer: a prompt that equals an "
-            "n-gram would be encoded with it; use a tokenizer that splits text into words"
-        )
-    if family == "unigram":
-        _check_unigram(state, strings)
-
-
-def _check_unigram(state: dict[str, Any], strings: list[str | None]) -> None:
-    steps = flat(state.get("pre_tokenizer"), "pretokenizers") + flat(state.get("normalizer"), "normalizers")
-    if not any(step["type"] == "Metaspace" or step.get("content") == METASPACE for step in steps):
-        raise TokenizerError("n-grams cannot be added to a Unigram tokenizer that does not write spaces as '▁'")
-    late = [string for string in strings[len(state["model"]["vocab"]) :] if string is not None]
-    if late:
-        raise TokenizerError(
-            f"n-grams cannot be added to a Unigram tokenizer with added tokens outside its vocabulary (such as {late[0]!r}):"
-            " they would be found where special tokens are to be split; put them into the model's vocabulary first"
-        )
-
-
-def _plain_spaces(family: Family, decoders: list[str]) -> Literal["none", "inner", "all"]:
-    """Which metaspaces of an entry are spelt as plain spaces.
-
-    The Metaspace decoder drops every metaspace of the first token, so those inside an n-gram must be plain spaces. A
-    Unigram model would choose an entry for its score; encoded text has no plain spaces, so entries with one never match.
-    """
-    if "Metaspace" in decoders:
-        return "inner"
-    return "all" if family == "unigram" else "none"
-
-
-def _specials(
-    tokenizer: "PreTrainedTokenizerFast", state: dict[str, Any], strings: list[str | None], added: dict[int, Any]
-) -> frozenset[int]:
-    # runs of white space that Gemma or GPT-NeoX keep as added tokens are ordinary text
-    banned = {i for i, token in added.items() if token.special or not _is_blank(token)}
-    banned |= {i for i in tokenizer.all_special_ids if i is not None}
-    banned |= {i for i, string in enumerate(strings) if not string}
-    model = state["model"]
-    unk = model.get("unk_token")
-    if unk is not None and unk in strings:
-        banned.add(strings.index(unk))
-    if model.get("unk_id") is not None:
-        banned.add(int(model["unk_id"]))
-    return frozenset(banned)
-
-
-def _is_blank(token: Any) -> bool:
-    plain = not (token.lstrip or token.rstrip or token.single_word)
-    return plain and not token.content.replace(METASPACE, " ").strip()
+    return special_ids(tokenizer, state, token_strings(state, added), added)
 
 
 def _byte_ids(strings: list[str | None]) -> frozenset[int]:
@@ -387,16 +261,3 @@ def _join_bytes(strings: list[str], is_byte: list[bool], data: list[bytes]) -> l
 
 def _contexts() -> Iterator[tuple[str, str]]:
     yield from ((before, after) for before in _NEIGHBOURS for after in _NEIGHBOURS)
-
-
-__all__ = [
-    "MAX_TEXT_BYTES",
-    "Family",
-    "Speller",
-    "Style",
-    "check_enrichable",
-    "family_of",
-    "is_special",
-    "read_speller",
-    "speller",
-]
