@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _target_models import PRESETS, SHARED, Preset, shared_split
+from _models import PRESETS, SHARED, Preset, shared_split
 from tasc_ft import Variant, variants
 
 from tasc.bench import Speed, System, measure_quality, measure_speed, to_json
@@ -113,11 +113,11 @@ def page(results: dict[str, Any]) -> str:
     lines = [
         "# TASC-ft on real tasks",
         "",
-        "Made by `python benchmarks/tasc_ft.py`; every figure is in `benchmarks/results/tasc_ft.json`. The target models are small",
-        "Qwen2 models trained from scratch on each task as stand-ins for a pretrained one (`benchmarks/_target_models.py`): the",
-        "ratios carry over to larger models, the quality in itself does not. All variants of a corpus start from the same target",
-        "and are fine-tuned with the same number of steps. Times: median of rounds in which the models take turns; the range is",
-        "of the per-round ratio to the baseline.",
+        "Made by `python benchmarks/tasc_ft.py`; every figure is in `benchmarks/results/tasc_ft.json`. The target models are Qwen2",
+        "models of about 4M parameters, trained from scratch on each task (`benchmarks/_models.py`) as stand-ins for a pretrained",
+        "small language model: the comparison says something, the quality in itself does not. All models of a corpus start from",
+        "the same target and are fine-tuned on the same rows in the same number of steps. Times: median of rounds in which the",
+        "models take turns; the range is of the per-round ratio to the first baseline. Brackets: 95% bootstrap intervals over rows.",
     ]
     for corpus, result in results.items():
         lines += ["", f"## {corpus}", "", *_table(result), "", *_predictors(result)]

@@ -7,15 +7,14 @@ evaluates quality on the test split and times all models in turns. Writes benchm
 """
 
 import argparse
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from _target_models import PRESETS, _print_record, shared_split, train_target
+from _models import PRESETS, fine_tune, shared_split, train_target
 
 from tasc.corpus import load_tokenizer
-from tasc.train import finetune
+from tasc.files import write_json
 from tasc.vocab import EnrichedVocabulary, enrich
 
 BUDGETS = (0, 150, 500, 1000)
@@ -24,7 +23,7 @@ HEADLINE_BUDGETS = (0, 500)  # these get a second seed
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One fine-tuned model: `budget` 0 is the baseline."""
+    """One trained model: `budget` 0 is the baseline."""
 
     corpus: str
     budget: int
@@ -43,37 +42,32 @@ def variants(corpus: str) -> list[Variant]:
     return first + [Variant(corpus, budget, 1) for budget in HEADLINE_BUDGETS]
 
 
-def train(corpus: str, work: Path) -> None:
-    print(f"target model of {corpus}", flush=True)
-    preset = PRESETS[corpus]
-    target = train_target(corpus, work / corpus / "target")
-    tokenizer = load_tokenizer(target)
-    tasks, validation = (shared_split(corpus, split, preset) for split in ("train", "validation"))
-    for variant in variants(corpus):
-        print(f"{corpus} {variant.name}", flush=True)
-        vocabulary = None
-        if variant.budget:
-            folder = work / corpus / f"vocab{variant.budget}"
-            if not (folder / "enriched.json").exists():
-                report = enrich(tasks, tokenizer, budget=variant.budget, eval_tasks=validation, out=folder)
-                (folder / "report.json").write_text(json.dumps(report.to_json()))
-            vocabulary = EnrichedVocabulary.load(folder)
-        finetune(
-            target, tasks, out=variant.folder(work), eval_tasks=validation, vocabulary=vocabulary, method="full",
-            lr=7e-4, warmup=0.05, max_steps=preset.tuning_steps, batch_size=32, effective_batch=64, template="plain",
-            seed=variant.seed, on_record=_print_record,
-        )  # fmt: skip
+def train(variant: Variant, work: Path) -> None:
+    print(f"{variant.corpus} {variant.name}", flush=True)
+    target = train_target(variant.corpus, work / variant.corpus / "target")
+    vocabulary = None
+    if variant.budget:
+        folder = work / variant.corpus / f"vocab{variant.budget}"
+        if not (folder / "enriched.json").exists():
+            preset = PRESETS[variant.corpus]
+            tasks, validation = (shared_split(variant.corpus, split, preset) for split in ("train", "validation"))
+            tokenizer = load_tokenizer(target)
+            report = enrich(tasks, tokenizer, budget=variant.budget, eval_tasks=validation, out=folder)
+            write_json(folder / "report.json", report.to_json())
+        vocabulary = EnrichedVocabulary.load(folder)
+    fine_tune(variant.corpus, target, variant.folder(work), vocabulary=vocabulary, seed=variant.seed)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpora", nargs="+", default=list(PRESETS), choices=list(PRESETS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], help="which seeds to train")
     parser.add_argument("--stage", choices=["train", "measure", "all"], default="all")
     parser.add_argument("--work", type=Path, default=Path(__file__).parents[1] / ".work" / "tasc_ft")
     args = parser.parse_args()
     if args.stage in ("train", "all"):
-        for corpus in args.corpora:
-            train(corpus, args.work)
+        for variant in [v for corpus in args.corpora for v in variants(corpus) if v.seed in args.seeds]:
+            train(variant, args.work)
     if args.stage in ("measure", "all"):
         from _tasc_ft_measure import measure_all
 

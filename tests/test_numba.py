@@ -28,7 +28,7 @@ def run_kernel(folder: Path, **env: str) -> list[str]:
         source.write_text(KERNEL)
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"} | env
     result = subprocess.run(
-        [sys.executable, "-B", str(source)], capture_output=True, text=True, env=environment, timeout=120, check=False
+        [sys.executable, "-B", str(source)], capture_output=True, text=True, env=environment, timeout=600, check=False
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.split()

@@ -16,7 +16,7 @@ ENGINES = {"torch", "vllm", "ray"}
 def modules_after(code: str) -> set[str]:
     """Names of the modules that a fresh interpreter has loaded after `code`."""
     code += "\nimport sys; print('\\n'.join(sys.modules))"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False)
     assert result.returncode == 0, result.stderr
     return set(result.stdout.split())
 

@@ -22,7 +22,7 @@ HEAVY = ("torch", "transformers", "datasets", "numba", "pandas", "sklearn")
 
 def run_python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | env, timeout=120, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | env, timeout=600, check=False
     )
 
 
@@ -158,7 +158,7 @@ def test_the_module_form_is_the_same_program(tmp_path: Path):
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        timeout=120,
+        timeout=600,
         check=True,
     )
     assert result.stdout == f"tasc {__version__}\n"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasc.errors import OptionError
-from tasc.evals import Ratio, bootstrap_ci, kendall_tau, mean_of, paired_bootstrap, value_of
+from tasc.evals import Ratio, bootstrap_all, bootstrap_ci, kendall_tau, mean_of, paired_bootstrap, value_of
 
 VALUES = st.lists(st.floats(-5, 5), min_size=1, max_size=30)
 
@@ -64,6 +64,16 @@ def test_resamples_do_not_depend_on_the_chunk_size(monkeypatch):
     whole = bootstrap_ci(values, n=100)
     monkeypatch.setattr("tasc.evals.stats._CHUNK_CELLS", 35)
     assert bootstrap_ci(values, n=100) == whole
+
+
+def test_statistics_share_resamples():
+    a, b = mean_of(np.arange(30)), Ratio(np.arange(30.0), np.arange(30.0) + 1)
+    assert bootstrap_all({"a": a, "b": b}, n=80, seed=3) == {
+        "a": bootstrap_ci(a, n=80, seed=3),
+        "b": bootstrap_ci(b, n=80, seed=3),
+    }
+    with pytest.raises(OptionError, match=r"same rows, got \[2, 30\]"):
+        bootstrap_all({"a": a, "c": mean_of([1, 2])})
 
 
 def test_pairs_see_the_same_resamples():

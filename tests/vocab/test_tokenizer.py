@@ -492,10 +492,9 @@ def test_added_tokens_style_is_labelled_and_its_drift_is_measured(tmp_path):
     base = tiny_tokenizer("byte_level")
     spell = speller(base, style="added-tokens")
     vocabulary = frequent_ngrams(base, list(TEXTS), 20, spell=spell)
-    texts = ["set an alarm, time: nine", "nothing of the kind"]
+    texts = ["set an alarm, slot fills: nine", "nothing of the kind"]
     drift = write_tokenizer(base, vocabulary, tmp_path, style="added-tokens", texts=texts)
-    assert drift.style == "added-tokens"
-    assert drift.n_changed > 20
+    assert (drift.style, drift.n_texts, drift.n_changed) == ("added-tokens", 2, 1)
     assert "added-tokens" in drift.describe()
     assert EnrichedVocabulary.load(tmp_path).options["style"] == "added-tokens"
     assert json.loads((tmp_path / "tokenizer_config.json").read_text())["tasc_style"] == "added-tokens"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tasc.errors import DataError
-from tasc.evals.stats import Interval, Ratio, Statistic, bootstrap_ci, mean_of, value_of
+from tasc.evals.stats import Interval, Ratio, Statistic, bootstrap_all, mean_of, value_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Measured:
 
     def intervals(self, *, n: int = 2000, seed: int = 0, level: float = 0.95) -> dict[str, Interval]:
         """A bootstrap interval for each value that is made of rows."""
-        return {name: bootstrap_ci(s, n=n, seed=seed, level=level) for name, s in self.statistics.items()}
+        return bootstrap_all(self.statistics, n=n, seed=seed, level=level)
 
 
 class Metric(ABC):

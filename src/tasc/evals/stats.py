@@ -4,7 +4,7 @@ A statistic is a function of row weights: weights of one give the value itself, 
 of that resample. So a metric's value and its interval always come from the same arithmetic, micro-averaged ones too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -121,11 +121,29 @@ def bootstrap_ci(values: Statistic | ArrayLike, *, n: int = 2000, seed: int = 0,
         >>> interval.value, interval.low, interval.high
         (0.8, 0.5, 1.0)
     """
-    statistic = _as_statistic(values)
-    _check(len(statistic), n, level)
-    resampled = np.concatenate([statistic(weights) for weights in _resamples(len(statistic), n, seed)])
-    low, high = _bounds(resampled, level)
-    return Interval(value_of(statistic), low, high)
+    return bootstrap_all({"": _as_statistic(values)}, n=n, seed=seed, level=level)[""]
+
+
+def bootstrap_all(
+    statistics: Mapping[str, Statistic], *, n: int = 2000, seed: int = 0, level: float = 0.95
+) -> dict[str, Interval]:
+    """`bootstrap_ci` of several statistics of the same rows, on the same resamples: drawing them is most of the work.
+
+    Raises:
+        OptionError: there are no rows, their numbers differ, or an option is out of range.
+    """
+    sizes = {len(statistic) for statistic in statistics.values()}
+    if len(sizes) != 1:
+        raise OptionError(f"statistics bootstrapped together need the same rows, got {sorted(sizes)} rows")
+    _check(min(sizes), n, level)
+    resampled: dict[str, list[NDArray[np.float64]]] = {name: [] for name in statistics}
+    for weights in _resamples(min(sizes), n, seed):
+        for name, statistic in statistics.items():
+            resampled[name].append(statistic(weights))
+    return {
+        name: Interval(value_of(statistic), *_bounds(np.concatenate(resampled[name]), level))
+        for name, statistic in statistics.items()
+    }
 
 
 def paired_bootstrap(

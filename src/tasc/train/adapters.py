@@ -4,7 +4,7 @@ Projections learn through LoRA (PEFT) or in full. Input embedding and head never
 one side of a tied pair and loses the other at the merge (transformers #45127, peft #2777), and PEFT's trainable tokens
 leave out the bias of a head that has one. Here both sides keep the parameters that the model came with, so a tied pair
 stays one matrix whatever happens; where only new rows learn they are a parameter of their own, laid over the frozen
-matrix, and base rows cannot change. docs/decisions/training-rows.md has the reasons.
+matrix, and base rows cannot change. docs/decisions/0006-training-rows.md has the reasons.
 """
 
 import warnings

@@ -104,9 +104,7 @@ class Speller:
             return None, "it spells one character, which prompts would be encoded with"
         if self._byte_ids and len(spelling) == 6 and spelling.startswith("<0x") and spelling.endswith(">"):
             return None, f"its spelling {spelling!r} would be decoded as a byte"
-        if spelling in self._taken or (
-            self._plain_spaces != "none" and spelling.replace(" ", METASPACE) in self._taken
-        ):
+        if self._is_taken(spelling):
             return None, f"its spelling {spelling!r} is in the base vocabulary"
         if self._scores and " " not in spelling and self._could_win(ids):
             return None, "its tokens are so rare that a Unigram model would encode prompts with it"
@@ -134,6 +132,10 @@ class Speller:
             return "".join(strings)
         head = "" if self._plain_spaces == "all" or ids[0] in self._byte_ids else strings.pop(0)
         return head + "".join(strings).replace(METASPACE, " ")
+
+    def _is_taken(self, spelling: str) -> bool:
+        plain = spelling if self._plain_spaces == "none" else spelling.replace(" ", METASPACE)
+        return spelling in self._taken or plain in self._taken
 
     def _could_win(self, ids: Sequence[int]) -> bool:
         """Its entry gets the lowest score of the vocabulary; it never wins if writing it with its parts scores higher."""

@@ -20,7 +20,7 @@ from tasc.errors import FingerprintError, OptionError, TokenizerError, Vocabular
 from tasc.files import read_json, write_json
 from tasc.vocab import _base_files
 from tasc.vocab._backend import added_tokens, read_backend, token_strings
-from tasc.vocab._proof import Drift, check_prompts, hard_texts, prove
+from tasc.vocab._proof import Drift, check_prompts, prove
 from tasc.vocab._spelling import Speller, Style, check_enrichable, is_special, read_speller, speller
 from tasc.vocab._surgery import add_entries
 from tasc.vocab.vocabulary import FILE_NAME, EnrichedVocabulary
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 STYLE_KEY = "tasc_style"
-_MODEL_CONFIG = "config.json"
 
 
 def write_tokenizer(
@@ -55,7 +54,7 @@ def write_tokenizer(
         texts: prompts to check besides a built-in sample; read once.
 
     Returns:
-        Drift over `texts` and the built-in sample; 0 for "vocabulary".
+        Drift over `texts`; for "vocabulary" over the built-in sample as well, and always 0.
 
     Raises:
         TokenizerError: the tokenizer or an n-gram cannot be written safely; the message says why.
@@ -68,14 +67,17 @@ def write_tokenizer(
     state = read_backend(tokenizer)
     spellings = _spellings(tokenizer, read_speller(tokenizer, state, style), vocabulary)
     with _staging(out) as stage:
-        if (out / _MODEL_CONFIG).is_file():  # it decides as which class AutoTokenizer loads
-            shutil.copyfile(out / _MODEL_CONFIG, stage / _MODEL_CONFIG)
+        config = stage / "config.json"
+        if (out / config.name).is_file():  # the model's: it decides as which class AutoTokenizer loads
+            shutil.copyfile(out / config.name, config)
         _base_files.keep_base_files(tokenizer, stage / _base_files.FOLDER)
         enriched = _write_enriched(tokenizer, state, spellings, stage, style)
         if style == "vocabulary":
             drift = prove(tokenizer, enriched, vocabulary.expansions, spellings, texts)
         else:
-            drift = _measure(tokenizer, enriched, vocabulary, spellings, texts)
+            _check_added(enriched, vocabulary, spellings)
+            drift = check_prompts(tokenizer, enriched, texts, style=style)
+        config.unlink(missing_ok=True)
         dataclasses.replace(vocabulary, options=vocabulary.options | {"style": style}).save(stage)
         _publish(stage, out)
     return drift
@@ -175,22 +177,9 @@ def _contents(stage: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in _base_files.tokenizer_files(stage)}
 
 
-def _measure(
-    tokenizer: "PreTrainedTokenizerFast",
-    enriched: "PreTrainedTokenizerFast",
-    vocabulary: EnrichedVocabulary,
-    spellings: list[str],
-    texts: Iterable[str],
-) -> Drift:
-    expected = list(range(vocabulary.base_size, vocabulary.size))
-    if enriched.convert_tokens_to_ids(spellings) != expected:
-        raise TokenizerError("add_tokens gave the n-grams other ids than the vocabulary; use style 'vocabulary'")
-
-    def all_texts() -> Iterator[str]:
-        yield from hard_texts(tokenizer, vocabulary.expansions)
-        yield from texts
-
-    return check_prompts(tokenizer, enriched, all_texts(), style="added-tokens")
+def _check_added(enriched: "PreTrainedTokenizerFast", vocabulary: EnrichedVocabulary, spellings: list[str]) -> None:
+    if enriched.convert_tokens_to_ids(spellings) != list(range(vocabulary.base_size, vocabulary.size)):
+        raise TokenizerError("add_tokens gave the n-grams other ids than the vocabulary has; use style 'vocabulary'")
 
 
 @contextmanager
@@ -208,6 +197,7 @@ def _staging(out: Path) -> Iterator[Path]:
 
 def _publish(stage: Path, out: Path) -> None:
     """Move what was staged into `out`; `enriched.json` last, so that it vouches for the rest."""
+    (out / FILE_NAME).unlink(missing_ok=True)
     for old in _base_files.tokenizer_files(out):
         if not (stage / old.relative_to(out)).is_file():
             old.unlink()
