@@ -88,6 +88,8 @@ def train_target(corpus: str, folder: Path, *, seed: int = 0) -> Path:
     preset = PRESETS[corpus]
     tasks = shared_split(corpus, "train", preset)
     tokenizer = train_tokenizer(tasks, preset.vocab_size)
+    end_id = tokenizer.convert_tokens_to_ids(EOS)
+    assert isinstance(end_id, int)
     set_seed(seed)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
@@ -98,8 +100,8 @@ def train_target(corpus: str, folder: Path, *, seed: int = 0) -> Path:
         num_key_value_heads=preset.hidden_size // 64,
         max_position_embeddings=1024,
         tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.eos_token_id,
+        eos_token_id=end_id,
+        pad_token_id=end_id,
         bos_token_id=None,
     )
     finetune(

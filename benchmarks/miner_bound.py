@@ -74,9 +74,7 @@ def frequent_ngrams(corpus: TokenCorpus, counts: NDArray[np.int64], most: int) -
     found = np.arange(nodes.used[0])
     found = found[nodes.counts[found] >= MIN_COUNT]
     rewards = nodes.counts[found] * (nodes.levels[found].astype(np.int64) - 1)
-    flat, offsets = _mining.spelt(nodes, found[np.argsort(-rewards, kind="stable")[:most]])
-    ids = flat.tolist()
-    return [tuple(ids[a:b]) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return _mining.ids_of_nodes(nodes, found[np.argsort(-rewards, kind="stable")[:most]])
 
 
 def compare(name: str, budget: int, n_rows: int, per_token: int) -> dict[str, Any]:

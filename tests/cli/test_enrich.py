@@ -3,9 +3,9 @@
 import json
 
 import pytest
-import tiny
 from typer.testing import CliRunner
 
+import tiny
 from tasc.cli.main import app
 
 RUNNER = CliRunner()

@@ -38,7 +38,9 @@ def test_scores_equal_recounts_for_ngrams_that_occur_once(rows, data):
     arcs = kernels.find_arcs(corpus.tokens, corpus.offsets, *build_trie(candidates))
     total, scores = kernels.score(arcs, corpus.offsets, weights, active, 4)
     chosen = {c for c, flag in zip(candidates, flags, strict=True) if flag}
-    assert total == recount(rows, weights, sorted(chosen)) == kernels.fewest_tokens(arcs, corpus.offsets, weights, active)
+    assert (
+        total == recount(rows, weights, sorted(chosen)) == kernels.fewest_tokens(arcs, corpus.offsets, weights, active)
+    )
     for k, candidate in enumerate(candidates):
         if np.sum(arcs.candidates == k) == 1:
             changed = chosen ^ {candidate}

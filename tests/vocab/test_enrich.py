@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import tiny
 from transformers import AutoTokenizer
 
+import tiny
 from tasc.corpus import Row, Tasks, TokenCorpus, load_tasks, load_tokenizer
 from tasc.errors import DataError, OptionError
 from tasc.vocab import EnrichedVocabulary, enrich, mine_vocabulary, speller

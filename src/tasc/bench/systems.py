@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from tasc.corpus import Row, Tasks
 from tasc.evals import Difference, Interval, Metric, paired_bootstrap
 from tasc.progress import Progress, silent
-from tasc.progress import Progress
 
 if TYPE_CHECKING:
     from tasc.decode import Completions, Timing

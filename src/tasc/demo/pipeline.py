@@ -57,14 +57,22 @@ class Scale:
     budget: int
     steps: int
     batch_size: int = 32
-    lr: float = 1e-3
+    lr: float = 2e-3
     timed: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
 FULL = Scale(
-    train_rows=8000, validation_rows=500, test_rows=1000, budget=300, steps=750, timed={8: (256, 5), 1: (32, 5)}
+    train_rows=8000, validation_rows=500, test_rows=1000, budget=300, steps=800, timed={8: (256, 5), 1: (32, 5)}
 )
-QUICK = Scale(train_rows=1000, validation_rows=100, test_rows=48, budget=100, steps=30, timed={8: (32, 2), 1: (8, 2)})
+QUICK = Scale(
+    train_rows=1000,
+    validation_rows=100,
+    test_rows=48,
+    budget=100,
+    steps=60,
+    batch_size=16,
+    timed={8: (32, 2), 1: (8, 2)},
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ Both merge kernels take a flat corpus (`tokens`, `offsets`) and never look acros
 import heapq
 
 import numpy as np
-from numba import njit
 
+from tasc._numba import njit
 from tasc.vocab._trie import child_of
 
 DEAD = -2  # a position whose token was swallowed by a merge to its left

@@ -7,12 +7,13 @@ An n-gram is counted only if both its (n-1)-grams occur at least `floor` times (
 with n, and the count of an existing n-gram never grows by merging others, so nothing below the floor can come back.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from tasc._numba import njit
 from tasc.vocab._trie import slot_of
 
 SEPARATOR = -1
@@ -434,7 +435,7 @@ def closed(nodes, min_count):
 
 
 @njit(cache=True)
-def spelt(nodes, chosen):
+def _flat_ids(nodes, chosen):
     """The ids of some nodes: flat int32[n_tokens] and offsets int64[n_chosen + 1]."""
     offsets = np.zeros(chosen.size + 1, np.int64)
     for k in range(chosen.size):
@@ -446,3 +447,10 @@ def spelt(nodes, chosen):
         for i in range(n):
             tokens[offsets[k] + i] = ids[i]
     return tokens, offsets
+
+
+def ids_of_nodes(nodes, chosen):
+    """The ids of some n-grams, one tuple each, in the order of `chosen`."""
+    flat, offsets = _flat_ids(nodes, chosen)
+    ids = flat.tolist()
+    return [tuple(ids[a:b]) for a, b in pairwise(offsets.tolist())]

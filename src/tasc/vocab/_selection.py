@@ -7,9 +7,9 @@ ids, every single id is an arc of cost 1, every active candidate too. The fewest
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from tasc._numba import njit
 from tasc.vocab._trie import child_of
 
 _FAR = np.int32(1 << 29)
@@ -114,7 +114,9 @@ def score(arcs, offsets, weights, active, longest):
                     continue
                 through = ahead[i] + 1 + behind[j]
                 if active[c]:
-                    worth = _detour(arcs, active, begin, i, j, longest, ahead, behind) - fewest if through == fewest else 0
+                    worth = (
+                        _detour(arcs, active, begin, i, j, longest, ahead, behind) - fewest if through == fewest else 0
+                    )
                 else:
                     worth = fewest - through
                 if worth > 0:

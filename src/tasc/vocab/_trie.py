@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from tasc._numba import njit
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 

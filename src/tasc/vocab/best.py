@@ -97,9 +97,7 @@ def _closed_ngrams(corpus: TokenCorpus, counts: NDArray[np.int64], most: int, ba
     nodes = _mining.count_all(tokens, weights, unigrams, LONGEST, MIN_COUNT, _mining.new_nodes(1 << 16))
     kept = _mining.closed(nodes, MIN_COUNT)
     rewards = nodes.counts[kept] * (nodes.levels[kept].astype(np.int64) - 1)
-    flat, offsets = _mining.spelt(nodes, kept[np.argsort(-rewards, kind="stable")[:most]])
-    ids = flat.tolist()
-    return [tuple(ids[a:b]) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return _mining.ids_of_nodes(nodes, kept[np.argsort(-rewards, kind="stable")[:most]])
 
 
 class _Selection:
@@ -142,7 +140,7 @@ class _Selection:
     def look(self) -> tuple[int, _selection.Scores, NDArray[np.float64]]:
         """Tokens of the corpus, raw scores, and each candidate's discounted worth."""
         total, scores = _selection.score(self.arcs, self.offsets, self.weights, self.active, self.longest)
-        return total, scores, scores.value * (1 - self.discount / np.maximum(scores.uses, 1))
+        return int(total), scores, scores.value * (1 - self.discount / np.maximum(scores.uses, 1))
 
     def cost(self) -> float:
         """Tokens of the corpus, with the discount that the active n-grams will not save elsewhere."""
@@ -182,6 +180,4 @@ class _Selection:
     def chosen(self) -> list[Chosen]:
         _, scores, worth = self.look()
         order = np.argsort(-worth, kind="stable")
-        return [
-            Chosen(self.candidates[i], int(scores.uses[i]), int(scores.value[i])) for i in order if self.active[i]
-        ]
+        return [Chosen(self.candidates[i], int(scores.uses[i]), int(scores.value[i])) for i in order if self.active[i]]

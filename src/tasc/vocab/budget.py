@@ -97,4 +97,4 @@ def _uses(vocabulary: EnrichedVocabulary, train: TokenCorpus, counts: NDArray[np
     tokens = np.asarray(merged.tokens) - vocabulary.base_size
     weights = np.repeat(counts, merged.lengths)
     ours = tokens >= 0
-    return np.bincount(tokens[ours], weights=weights[ours], minlength=len(vocabulary))
+    return np.bincount(tokens[ours], weights=weights[ours], minlength=len(vocabulary)).astype(np.float64)

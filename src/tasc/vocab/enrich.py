@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Method = Literal["paper", "best"]
 
+
 @dataclass(frozen=True, slots=True)
 class Shortened:
     """Outputs before and after merging, in tokens; EOS is not counted."""
@@ -40,6 +41,7 @@ class Shortened:
         return self.tokens_before / self.tokens_after if self.tokens_after else 1.0
 
     def to_json(self) -> dict[str, float]:
+        """Both counts and their ratio."""
         return asdict(self) | {"ratio": self.ratio}
 
 

@@ -88,7 +88,9 @@ class _Miner:
         self.tokens, self.weights = separated(corpus, counts)
         self.base_size, self.n_max, self.budget, self.min_count = base_size, n_max, budget, max(1, min_count)
         self.expansions: list[tuple[int, ...]] = []
-        self.known: set[tuple[int, ...]] = set()  # the same base ids merged from other parts would be a second id for one text
+        self.known: set[tuple[int, ...]] = (
+            set()
+        )  # the same base ids merged from other parts would be a second id for one text
         self.refused: set[tuple[int, ...]] = set()
         self.ids = np.empty(n_max, np.int64)
         n_ids = base_size + budget
@@ -154,9 +156,7 @@ class _Miner:
         k = new_id - self.first_recent
         positions = self.recent[self.recent_starts[k] : self.recent_starts[k + 1]]
         n_known = int(self.nodes.used[0])
-        self.nodes = kernels.count_new(
-            self.text, self.nodes, self.unigrams, positions, new_id, self.n_max, self.floor
-        )
+        self.nodes = kernels.count_new(self.text, self.nodes, self.unigrams, positions, new_id, self.n_max, self.floor)
         self._extend_pool(kernels.candidates(self.nodes, n_known, self.threshold))
 
     def _extend_pool(self, found: NDArray[np.int64]) -> None:

@@ -28,7 +28,7 @@ class PrefixCollisions:
     def __init__(self, pieces: Sequence[bytes], counts: ArrayLike) -> None:
         self._pieces = pieces
         occurrences = np.asarray(counts)
-        seen = sorted((pieces[i], int(occurrences[i])) for i in np.flatnonzero(occurrences) if pieces[i])
+        seen = sorted((pieces[i], int(occurrences[i])) for i in np.flatnonzero(occurrences).tolist() if pieces[i])
         self._texts = [text for text, _ in seen]
         self._cumulative = np.concatenate([[0], np.cumsum([count for _, count in seen])])
 

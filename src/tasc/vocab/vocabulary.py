@@ -89,7 +89,9 @@ class EnrichedVocabulary:
     def _check(self, k: int, ngram: Ngram) -> None:
         limit = self.base_size + k if self.segmentation == "ordered" else self.base_size
         if len(ngram.ids) < 2 or not all(0 <= t < self.base_size for t in ngram.ids):
-            raise VocabularyError(f"n-gram {k} needs two or more base ids below {self.base_size}, has {list(ngram.ids)}")
+            raise VocabularyError(
+                f"n-gram {k} needs two or more base ids below {self.base_size}, has {list(ngram.ids)}"
+            )
         if not all(0 <= t < limit for t in ngram.parts):
             raise VocabularyError(f"n-gram {k} is merged from {list(ngram.parts)}, ids must be below {limit}")
         whole = tuple(t for p in ngram.parts for t in self.ids_of(p))
@@ -126,7 +128,9 @@ class EnrichedVocabulary:
     def _flat_expansions(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         return flatten(self.expansions)
 
-    def _merge(self, tokens: NDArray[np.int32], offsets: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    def _merge(
+        self, tokens: NDArray[np.int32], offsets: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         if not self.ngrams:
             return tokens.copy(), offsets.copy()
         if self.segmentation == "ordered":
@@ -211,7 +215,9 @@ class EnrichedVocabulary:
 
 def _from_json(stored: dict[str, Any]) -> EnrichedVocabulary:
     if stored["format"] != "tasc-enriched-vocabulary" or stored["version"] != FORMAT_VERSION:
-        raise VocabularyError(f"format {stored['format']!r} version {stored['version']}, expected version {FORMAT_VERSION}")
+        raise VocabularyError(
+            f"format {stored['format']!r} version {stored['version']}, expected version {FORMAT_VERSION}"
+        )
     ngrams = tuple(_ngram(entry) for entry in stored["ngrams"])
     return EnrichedVocabulary(
         int(stored["base_size"]), ngrams, stored["segmentation"], str(stored["fingerprint"]), dict(stored["options"])
