@@ -7,7 +7,7 @@ speed    seconds of Algorithm 1 (M = 1000); a naive recount; for n_max 2 the Rus
 large    100M tokens (medquad repeated with 5% noise): seconds and peak memory, in a process of its own
 pcs      what the Prefix Collision Score's threshold costs in shortening, on two corpora
 
-Each part prints a table, then one JSON line, and is stored in benchmarks/results/miner.json.
+Each part prints a table, then one JSON line, and is stored in benchmarks/results/miner.json; docs/results/miner.md shows all.
 """
 
 import argparse
@@ -32,6 +32,8 @@ from tasc.vocab.enrich import warm_up
 
 SHARED = Path(os.environ.get("TASC_SHARED", Path(__file__).parents[2] / "shared"))
 RESULTS = Path(__file__).parent / "results" / "miner.json"
+BOUND = Path(__file__).parent / "results" / "miner_bound.json"
+PAGE = Path(__file__).parents[1] / "docs" / "results" / "miner.md"
 CORPORA = ("massive_en", "snips", "eurlex57k_short", "ud_ewt_pos")
 BASE_SIZE = 151665
 
@@ -190,6 +192,79 @@ def pcs(_rounds: int) -> dict[str, Any]:
     return {"budget": 500, "rows": rows}
 
 
+def page(stored: dict[str, Any]) -> str:
+    """docs/results/miner.md from the JSON."""
+    lines = [
+        "# The miner",
+        "",
+        "Made by `python benchmarks/miner.py` (`benchmarks/results/miner.json`), Qwen2.5 tokens, n_max 4, PCS off.",
+    ]
+    if "quality" in stored:
+        lines += quality_lines(stored["quality"])
+    if BOUND.exists():
+        lines += bound_lines(json.loads(BOUND.read_text()))
+    if "speed" in stored:
+        lines += speed_lines(stored["speed"])
+    if "large" in stored:
+        large = stored["large"]
+        lines += ["", f"{large['tokens']:,} tokens in {large['rows']:,} distinct rows (medquad repeated with 5% noise), 1,000 merges: "
+                  f"{large['seconds']:.0f} s, {large['peak_gib']:.1f} GiB at the peak."]  # fmt: skip
+    if "pcs" in stored:
+        lines += pcs_lines(stored["pcs"])
+    return "\n".join(lines) + "\n"
+
+
+def quality_lines(found: dict[str, Any]) -> list[str]:
+    lines = ["", "## Held-out outputs: tokens before over tokens after", "",
+             "| corpus | M | paper | best | best over paper | encoding, M tokens/s |", "|---|---|---|---|---|---|"]  # fmt: skip
+    for r in found["rows"]:
+        rate = r["best_merge_tokens_per_s"] / 1e6
+        lines.append(
+            f"| {r['corpus']} | {r['budget']} | {r['paper_test']:.3f} | {r['best_test']:.3f} | {r['gain']:.4f} | {rate:.1f} |"
+        )
+    return [*lines, "", f"Geometric mean of the gain {found['geometric_mean']:.4f}, smallest {found['smallest']:.4f}."]
+
+
+def bound_lines(found: list[dict[str, Any]]) -> list[str]:
+    lines = ["", "## How much any choice of n-grams could gain", "",
+             "`python benchmarks/miner_bound.py`: the value of a linear program that no choice among the candidates can beat, on a",
+             "sample of the distinct training outputs on which both methods were run as well.", "",
+             "| corpus | M | outputs | candidates | best over paper | bound over paper |", "|---|---|---|---|---|---|"]  # fmt: skip
+    return lines + [
+        f"| {r['corpus']} | {r['budget']} | {r['rows']:,} | {r['candidates']:,} | {r['best_over_paper']:.4f} | {r['bound_over_paper']:.4f} |"
+        for r in found
+    ]
+
+
+def speed_lines(found: dict[str, Any]) -> list[str]:
+    lines = ["", "## Speed", "",
+             f"Seconds for {found['merges']:,} merges, median of {found['rounds']} rounds, one core; the BPE trainer of Hugging Face",
+             "`tokenizers` (Rust, both cores) on the same id sequences as private-use characters, in turns.", "",
+             "| corpus | tokens | n_max 4 | n_max 2 | BPE trainer | times faster (range) |", "|---|---|---|---|---|---|"]  # fmt: skip
+    for r in found["rows"]:
+        middle = {k: statistics.median(v) for k, v in r.items() if isinstance(v, list)}
+        low, high = min(r["times_faster"]), max(r["times_faster"])
+        lines.append(f"| {r['corpus']} | {r['tokens']:,} | {middle['n_max_4_s']:.2f} | {middle['n_max_2_s']:.2f} | "
+                     f"{middle['bpe_trainer_s']:.2f} | {middle['times_faster']:.1f} ({low:.1f}-{high:.1f}) |")  # fmt: skip
+    naive = next((r["naive_s_per_merge"] for r in found["rows"] if "naive_s_per_merge" in r), None)
+    return (
+        lines
+        if naive is None
+        else [*lines, "", f"A naive recount in plain Python takes {naive:.2f} s for each merge on massive_en."]
+    )
+
+
+def pcs_lines(found: dict[str, Any]) -> list[str]:
+    lines = ["", "## Prefix Collision Score", "",
+             f"Held-out ratio at M={found['budget']} when n-grams with a score of alpha or more are left out, with the mean score of those",
+             "that stay.", "", "| corpus | alpha | paper | mean PCS | best | mean PCS |", "|---|---|---|---|---|---|"]  # fmt: skip
+    return lines + [
+        f"| {r['corpus']} | {r['alpha'] or 'off'} | {r['paper']:.3f} ({r['paper_added']}) | {r['paper_mean_pcs']:.4f} | "
+        f"{r['best']:.3f} ({r['best_added']}) | {r['best_mean_pcs']:.4f} |"
+        for r in found["rows"]
+    ]
+
+
 def seconds(run: Any) -> float:
     begin = time.perf_counter()
     run()
@@ -213,6 +288,7 @@ def main() -> None:
         found = PARTS[part](args.rounds)
         stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         write_json(RESULTS, stored | {part: found})
+        PAGE.write_text(page(stored | {part: found}))
         print(json.dumps({part: found}), flush=True)
 
 

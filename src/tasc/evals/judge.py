@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
@@ -133,11 +134,11 @@ def judge_outputs(
     """
     _check(items, judge)
     keys = [_key(item, judge) for item in items]
-    waiting = dict(zip(keys, items, strict=True))
+    waiting, rows = dict(zip(keys, items, strict=True)), Counter(keys)
     known = {} if path is None else _read(Path(path))
     known = {key: verdict for key, verdict in known.items() if key in waiting}
     if progress is not None and known:
-        progress(sum(key in known for key in keys))
+        progress(sum(rows[key] for key in known))
     ask = [key for key in waiting if key not in known]
     np.random.default_rng(judge.seed).shuffle(ask)
     for verdict in _ask_all([(key, waiting[key]) for key in ask], judge):
@@ -145,7 +146,7 @@ def judge_outputs(
         if path is not None:
             _append(Path(path), verdict)
         if progress is not None:
-            progress(keys.count(verdict.key))
+            progress(rows[verdict.key])
     return [known[key] for key in keys]
 
 
