@@ -121,7 +121,8 @@ def test_differences_to_another_model(outputs, tmp_path):
     assert report["differences"]["exact_match"]["value"] == pytest.approx(0.4)
     assert report["differences"]["exact_match"]["low"] >= 0
     assert report["tokens_per_output"] is None
-    assert "p=" in tasc("eval", "--predictions", perfect, "--against", outputs, "--metric", "exact").stdout
+    shown = tasc("eval", "--predictions", perfect, "--against", outputs, "--metric", "exact").stdout
+    assert "+0.4000 (" in shown
 
 
 def test_judged(outputs, tmp_path, monkeypatch):

@@ -182,13 +182,14 @@ def _tables(report: dict[str, Any]) -> "RenderableType":
         table.add_column(column, justify="left" if column == "quality" else "right")
     differences = report.get("differences", {})
     if differences:
-        table.add_column("difference (95% interval)", justify="right")
+        table.add_column("difference", justify="right")
+        table.add_column("p", justify="right")
     for name, value in report["quality"].items():
         interval = report["intervals"].get(name)
         cells = [name, f"{value:.4f}", _interval(*interval) if interval else ""]
         if name in differences:
             gap = differences[name]
-            cells.append(f"{gap['value']:+.4f} {_interval(gap['low'], gap['high'])} p={gap['p']:.3f}")
+            cells += [f"{gap['value']:+.4f} ({_interval(gap['low'], gap['high'])})", f"{gap['p']:.3f}"]
         table.add_row(*cells)
     for system, score in report.get("judge", {}).get("scores", {}).items():
         table.add_row(f"judge (1-4): {system}", f"{score['mean']:.4f}", _interval(*score["interval"]))
@@ -196,4 +197,4 @@ def _tables(report: dict[str, Any]) -> "RenderableType":
 
 
 def _interval(low: float, high: float) -> str:
-    return f"{low:.4f} .. {high:.4f}"
+    return f"{low:.3f} .. {high:.3f}"

@@ -133,6 +133,6 @@ def speed_table(title: str, report: dict[str, Any]) -> Any:
         if report.get(key) is not None:
             table.add_row(label, f"{report[key]:{style}}{unit}")
     if report.get("device") is not None:
-        how = "{device}, {dtype}, {threads} threads, batch {batch_size}".format_map(report)
+        how = "{device}, {dtype}, threads {threads}, batch {batch_size}".format_map(report)
         table.add_row("measured", how)
     return table
