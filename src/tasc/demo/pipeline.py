@@ -11,19 +11,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasc.bench import Quality, Speed, System, are_comparable, measure_quality, measure_speed, to_json
+from tasc.bench.systems import Advance
 from tasc.corpus import Row, Tasks
 from tasc.demo.base import load_base
 from tasc.demo.generator import make_splits
-from tasc.demo.systems import (
-    Advance,
-    Quality,
-    Speed,
-    System,
-    are_comparable,
-    measure_quality,
-    measure_speed,
-    to_json,
-)
 from tasc.errors import OptionError
 from tasc.files import read_json, write_json
 from tasc.progress import Progress, silent
@@ -312,9 +304,17 @@ class _Demo:
 
     def measure_quality(self, systems: Sequence[System], test: Tasks) -> list[Quality]:
         """Quality on all test rows; the outputs go to files."""
-        from tasc.evals import Prediction, write_predictions
+        from tasc.evals import Prediction, make_metric, write_predictions
 
-        found = measure_quality(systems, test, batch_size=QUALITY_BATCH, progress=self.progress, seed=self.seed)
+        found = measure_quality(
+            systems,
+            test,
+            metric=make_metric("intent-slots"),
+            headline="joint_accuracy",
+            batch_size=QUALITY_BATCH,
+            progress=self.progress,
+            seed=self.seed,
+        )
         for system, quality in zip(systems, found, strict=True):
             done = quality.completions
             taken = zip(done.texts, done.tokens, done.generated.passes, done.generated.ms, strict=True)

@@ -52,7 +52,7 @@ def _remarks(report: Mapping[str, Any]) -> list[str]:
     reference, *others = report["systems"]
     lines = []
     for system in others:
-        gap = system["joint_accuracy_difference"]
+        gap = system["headline_difference"]
         lines.append(
             f"Joint accuracy, {system['system']} less {reference['system']}: {gap['value']:+.3f} "
             f"(95% interval {gap['low']:+.3f} to {gap['high']:+.3f}, paired bootstrap)."

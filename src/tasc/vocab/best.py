@@ -31,7 +31,9 @@ BATCHES = 12  # looks at the corpus while growing, and again while pruning
 OVERSHOOT = 1.4  # grown choice before pruning, in budgets
 SWAP_SHARE, MAX_SWAPS = 0.08, 8
 TRIAL_SHARE = 0.2  # of the outputs, held out to choose between the two
-MARGIN = 0.004  # by which the grown choice must be shorter there; outputs to come may differ more than a random fifth does
+MARGIN = (
+    0.004  # by which the grown choice must be shorter there; outputs to come may differ more than a random fifth does
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@ import math
 
 import pytest
 
+from tasc.bench import System, are_comparable, measure_quality, measure_speed, to_json
 from tasc.corpus import Row, Tasks
 from tasc.decode import Completions, Generated, Timing
-from tasc.demo import System, measure_quality, measure_speed
-from tasc.demo.systems import are_comparable, to_json
+from tasc.evals import make_metric
 
+METRIC = {"metric": make_metric("intent-slots"), "headline": "joint_accuracy"}
 RIGHT = "intent: light_on, slot fills: {room: attic}"
 ROWS = Tasks(tuple(Row(f"request {k}", RIGHT) for k in range(10)))
 
@@ -49,7 +50,7 @@ def fake(name: str, text: str, *, passes: int, seconds: float, calls: list | Non
 def test_quality_is_scored_with_intervals_and_paired_differences():
     systems = [fake("a", RIGHT, passes=13, seconds=0.1), fake("b", "nonsense", passes=5, seconds=0.05)]
     progress = Recorder()
-    a, b = measure_quality(systems, ROWS, batch_size=8, progress=progress)
+    a, b = measure_quality(systems, ROWS, **METRIC, batch_size=8, progress=progress)
     assert a.difference is None
     assert (a.values["joint_accuracy"].value, b.values["joint_accuracy"].value) == (1.0, 0.0)
     assert b.difference is not None
@@ -75,21 +76,21 @@ def test_systems_take_turns_and_ratios_are_taken_round_by_round():
 @pytest.mark.parametrize(("text", "comparable"), [(RIGHT, True), ("intent: light_on", False)])
 def test_malformed_outputs_are_not_compared_in_time(text, comparable):
     systems = [fake("a", RIGHT, passes=13, seconds=0.1), fake("b", text, passes=5, seconds=0.05)]
-    reference, other = measure_quality(systems, ROWS, batch_size=8, progress=Recorder())
+    reference, other = measure_quality(systems, ROWS, **METRIC, batch_size=8, progress=Recorder())
     assert are_comparable(other, reference) is comparable
     assert are_comparable(reference, other) is comparable
 
 
 def test_the_json_row_has_all_figures():
     system = fake("a", RIGHT, passes=13, seconds=0.1)
-    (quality,) = measure_quality([system], ROWS, batch_size=8, progress=Recorder())
+    (quality,) = measure_quality([system], ROWS, **METRIC, batch_size=8, progress=Recorder())
     speeds = measure_speed([system], ROWS.rows, batch_size=8, rounds=2, progress=Recorder())
     row = to_json(system, quality, speeds, comparable=True)
     assert row["quality"]["joint_accuracy"] == 1.0
     assert row["intervals"]["joint_accuracy"] == [1.0, 1.0]
     assert row["tokens_per_output"] == 12
     assert row["passes_per_output"] == 13
-    assert row["joint_accuracy_difference"] is None
+    assert row["headline_difference"] is None
     assert row["speed"][0]["batch_size"] == 8
     assert row["speed"][0]["speed_up"] == 1.0
     assert len(row["speed"][0]["ms_per_output_rounds"]) == 2
