@@ -1,7 +1,7 @@
 """`tasc enrich`: mine n-grams from a task's outputs and write the enriched tokenizer."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Group
@@ -78,9 +78,9 @@ def command(
     emit(report.to_json() | {"out": out}, as_json=as_json, human=lambda: _render(report, out))
 
 
-def _budget(text: str) -> int | str:
+def _budget(text: str) -> "int | Literal['auto']":
     if text == "auto":
-        return text
+        return "auto"
     if not text.isdecimal():
         raise OptionError(f"--budget must be a number of n-grams or auto, not {text!r}")
     return int(text)
