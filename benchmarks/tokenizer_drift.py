@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import tempfile
-import time
 from pathlib import Path
 
 from rich.console import Console
@@ -55,8 +54,6 @@ def measure(name: str, corpus: str, budget: int, folder: Path) -> list[dict]:
             enriched.decode(ids.tolist()) != text
             for ids, text in zip(merged, decoded(base, vocabulary, merged), strict=True)
         )
-        texts_per_run = test.prompts + other.prompts
-        row["base_encode_seconds"], row["encode_seconds"] = encode_seconds([base, enriched], texts_per_run)
         rows.append(row)
     rows[0]["n_picks_add_tokens_cannot_hold"] = not_expressible(base, train, budget)
     return rows
@@ -77,17 +74,6 @@ def n_cut(base: PreTrainedTokenizerFast, enriched: PreTrainedTokenizerFast, text
     return sum(bool(new - old) for old, new in zip(*edges, strict=True))
 
 
-def encode_seconds(tokenizers: list[PreTrainedTokenizerFast], texts: list[str]) -> list[float]:
-    """The fastest of five runs of each tokenizer, in turns: other work on the machine slows both."""
-    best = [float("inf")] * len(tokenizers)
-    for _ in range(5):
-        for i, tokenizer in enumerate(tokenizers):
-            start = time.perf_counter()
-            tokenizer.backend_tokenizer.encode_batch_fast(texts)
-            best[i] = min(best[i], time.perf_counter() - start)
-    return best
-
-
 def not_expressible(base: PreTrainedTokenizerFast, train: TokenCorpus, budget: int) -> int:
     """Of the n-grams that the vocabulary style would take, those that add_tokens cannot hold."""
     vocabulary, _, _ = mine_vocabulary(train, speller(base), options=OPTIONS | {"budget": budget})
@@ -96,15 +82,12 @@ def not_expressible(base: PreTrainedTokenizerFast, train: TokenCorpus, budget: i
 
 
 def show(rows: list[dict]) -> None:
-    table = Table(
-        "tokenizer", "corpus", "style", "prompts", "other prompts", "outputs", "cut in prompts", "decoding", "encoding"
-    )
+    table = Table("tokenizer", "corpus", "style", "prompts", "other prompts", "outputs", "cut in prompts", "decoding")
     for row in rows:
         changed = [f"{row[k]['n_changed'] / row[k]['n_texts']:.1%}" for k in ("prompts", "other_prompts", "outputs")]
         cut = f"{row['prompts']['n_cut'] / row['prompts']['n_texts']:.1%}"
-        slower = f"{row['encode_seconds'] / row['base_encode_seconds'] - 1:+.0%}"
         named = [row["tokenizer"], row["corpus"], row["style"]]
-        table.add_row(*named, *changed, cut, str(row["n_outputs_decoded_differently"]), slower)
+        table.add_row(*named, *changed, cut, str(row["n_outputs_decoded_differently"]))
     Console(width=140).print(table)
 
 
