@@ -52,7 +52,7 @@ def test_automatic_budget_shows_its_curve(files):
 def test_added_tokens_style_warns_of_changed_prompts(files):
     rows = [json.loads(line) for line in (files / "train.jsonl").read_text().splitlines()]
     for row in rows:
-        row["prompt"] = "what does intent: play_music mean"
+        row["prompt"] = f"what does '{row['completion']}' mean"
     (files / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     result = run(files, "--budget", "8", "--style", "added-tokens", "--json")
     assert result.exit_code == 0, result.output
