@@ -1,8 +1,8 @@
 """Target models of the benchmarks: small Qwen2 models, trained from scratch on a task, as stand-ins for a pretrained SLM.
 
 A machine without a GPU and without a model hub cannot fine-tune Qwen2.5-0.5B, so each corpus gets a byte-level BPE tokenizer
-of its own and a Qwen2 model of about 4M parameters, trained on the task in base tokens. The benchmarks fine-tune that target:
-once as it is (the baseline) and once for each enriched vocabulary, with the same number of steps of 64 rows.
+of its own and a Qwen2 model of 2.5M or 4M parameters, trained on the task in base tokens. The benchmarks fine-tune that target:
+once as it is (the baseline) and once for each enriched vocabulary, with the same number of steps of the same rows.
 """
 
 import os
@@ -31,7 +31,8 @@ class Preset:
     Attributes:
         metric, headline: of `tasc.evals`.
         prompt_words: prompts are cut to their first words, so that a CPU can train on enough rows; 0 keeps them whole.
-        target_steps, tuning_steps: optimizer steps of 64 rows.
+        target_steps, tuning_steps: optimizer steps; a corpus of 0 tuning steps has a target and no variants.
+        rows: of an optimizer step. Small steps: what limits the quality here is the number of steps that a core has time for.
     """
 
     metric: str
@@ -39,14 +40,16 @@ class Preset:
     prompt_words: int
     target_steps: int
     tuning_steps: int
+    rows: int = 32
     hidden_size: int = 256
     layers: int = 4
     vocab_size: int = 4000
 
 
 PRESETS = {
-    "massive_en": Preset("intent-slots", "joint_accuracy", 0, 500, 400),
-    "eurlex57k_short": Preset("multilabel", "micro_f1", 24, 300, 150),
+    "massive_en": Preset("intent-slots", "joint_accuracy", 0, 2400, 5600),
+    "eurlex57k_short": Preset("multilabel", "micro_f1", 16, 2000, 2400, hidden_size=192),
+    "medquad": Preset("text", "rouge_l", 0, 1000, 0, rows=8, hidden_size=192),
 }
 
 
@@ -107,7 +110,7 @@ def train_target(corpus: str, folder: Path, *, seed: int = 0) -> Path:
     finetune(
         Qwen2ForCausalLM(config), tasks, out=folder, tokenizer=tokenizer,
         eval_tasks=shared_split(corpus, "validation", preset), method="full", lr=1.5e-3, warmup=0.05,
-        max_steps=preset.target_steps, batch_size=32, effective_batch=64, template="plain", seed=seed, on_record=print_record,
+        max_steps=preset.target_steps, batch_size=preset.rows, effective_batch=preset.rows, template="plain", seed=seed, on_record=print_record,
     )  # fmt: skip
     return folder
 
@@ -120,7 +123,7 @@ def fine_tune(
     finetune(
         target, shared_split(corpus, "train", preset), out=folder, vocabulary=vocabulary,
         eval_tasks=shared_split(corpus, "validation", preset), method="full", lr=1e-3, warmup=0.05,
-        max_steps=preset.tuning_steps, batch_size=32, effective_batch=64, template="plain", seed=seed,
+        max_steps=preset.tuning_steps, batch_size=preset.rows, effective_batch=preset.rows, template="plain", seed=seed,
         on_record=print_record,
     )  # fmt: skip
 

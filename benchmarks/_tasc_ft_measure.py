@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from _models import PRESETS, SHARED, Preset, shared_split
-from tasc_ft import Variant, variants
+from tasc_ft import Variant, trained_variants
 
 from tasc.bench import Speed, System, measure_quality, measure_speed, to_json
 from tasc.corpus import Tasks, TokenCorpus
@@ -37,7 +37,7 @@ def measure_all(corpora: list[str], work: Path) -> None:
 
 def measure(corpus: str, work: Path) -> dict[str, Any]:
     preset = PRESETS[corpus]
-    chosen = variants(corpus)
+    chosen = trained_variants(corpus, work)
     test = shared_split(corpus, "test", preset)
     picked = np.random.default_rng(0).permutation(len(test))
     rows = Tasks(tuple(test[int(i)] for i in picked[:QUALITY_ROWS]), test.source)
