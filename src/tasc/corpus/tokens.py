@@ -4,18 +4,17 @@ The file is a safetensors file with `tokens` (int32), `padding` (no or one int32
 and `offsets` (int64). Its metadata hold the format's name and version and the tokenizer's fingerprint.
 """
 
-import json
 import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasc._safetensors import Contents, MalformedError, build_header, open_map
 from tasc.corpus.tokenizer import encode_batch, fingerprint
 from tasc.errors import DataError, FingerprintError
 from tasc.files import atomic_write
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "tasc-corpus", "1"
 # room for the header in front of the data, written last; a multiple of 8 keeps the arrays aligned
 _HEADER_BYTES = 4096
-_MAX_HEADER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,16 +155,20 @@ class TokenCorpus(Sequence[NDArray[np.int32]]):
             DataError: not a token corpus, of another version, cut short or damaged.
             OSError: the file cannot be opened.
         """
-        header, start = _read_header(path)
-        arrays = {name: _map(path, header, name, start, dtype) for name, dtype in _DTYPES.items()}
-        problem = _problem(arrays["tokens"], arrays["offsets"])
-        if problem:
-            raise _damaged(path, problem)
-        return cls(arrays["tokens"], arrays["offsets"], header["__metadata__"].get("fingerprint", ""))
+        try:
+            contents = open_map(path)
+            _check_format(contents.metadata)
+            tokens, _, offsets = (_array(contents, name) for name in _DTYPES)
+            problem = _problem(tokens, offsets)
+            if problem:
+                raise MalformedError(problem)
+            contents.check_layout()
+        except MalformedError as error:
+            raise DataError(f"{os.fspath(path)}: not a usable token corpus: {error}; encode the texts again") from error
+        return cls(tokens, offsets, contents.metadata.get("fingerprint", ""))
 
 
 _DTYPES = {"tokens": np.dtype("<i4"), "padding": np.dtype("<i4"), "offsets": np.dtype("<i8")}
-_SAFETENSORS_NAME = {4: "I32", 8: "I64"}
 _Flat = tuple[NDArray[np.int32], NDArray[np.int64]]
 
 
@@ -232,55 +234,21 @@ def _write(file: IO[bytes], batches: Iterable[_Flat], made_with: str) -> None:
 
 
 def _header(sizes: dict[str, int], made_with: str) -> bytes:
-    header: dict[str, Any] = {"__metadata__": {"format": FORMAT, "version": VERSION, "fingerprint": made_with}}
-    position = 0
-    for name, size in sizes.items():
-        itemsize = _DTYPES[name].itemsize
-        stop = position + size * itemsize
-        header[name] = {"dtype": _SAFETENSORS_NAME[itemsize], "shape": [size], "data_offsets": [position, stop]}
-        position = stop
-    text = json.dumps(header).encode().ljust(_HEADER_BYTES - 8)
-    assert len(text) == _HEADER_BYTES - 8, "the header outgrew its place"
-    return len(text).to_bytes(8, "little") + text
+    metadata = {"format": FORMAT, "version": VERSION, "fingerprint": made_with}
+    arrays = {name: (_DTYPES[name], (size,)) for name, size in sizes.items()}
+    return build_header(arrays, metadata, n_bytes=_HEADER_BYTES)
 
 
-def _damaged(path: str | os.PathLike[str], reason: str) -> DataError:
-    return DataError(f"{os.fspath(path)}: not a usable token corpus: {reason}; encode the texts again")
-
-
-def _read_header(path: str | os.PathLike[str]) -> tuple[dict[str, Any], int]:
-    """The JSON header and the byte at which the data begin."""
-    with open(path, "rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        if not 0 < size <= min(_MAX_HEADER_BYTES, Path(path).stat().st_size - 8):
-            raise _damaged(path, "no safetensors header")
-        text = file.read(size)
-    try:
-        header = json.loads(text)
-        metadata = header["__metadata__"]
-        found = (metadata["format"], metadata["version"])
-    except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise _damaged(path, "its header is not that of a token corpus") from error
+def _check_format(metadata: dict[str, Any]) -> None:
+    if "format" not in metadata or "version" not in metadata:
+        raise MalformedError("its header is not that of a token corpus")
+    found = (metadata["format"], metadata["version"])
     if found != (FORMAT, VERSION) or not isinstance(metadata.get("fingerprint", ""), str):
-        raise _damaged(path, f"format {found[0]!r} version {found[1]!r}, expected {FORMAT!r} version {VERSION!r}")
-    return header, 8 + size
+        raise MalformedError(f"format {found[0]!r} version {found[1]!r}, expected {FORMAT!r} version {VERSION!r}")
 
 
-def _map(
-    path: str | os.PathLike[str], header: dict[str, Any], name: str, data_start: int, dtype: np.dtype[Any]
-) -> NDArray[Any]:
-    entry = header.get(name)
-    file_size = Path(path).stat().st_size - data_start
-    try:
-        (size,), (start, stop) = entry["shape"], entry["data_offsets"]  # type: ignore[index]
-        assert type(size) is type(start) is type(stop) is int
-        fits = 0 <= start <= stop <= file_size and stop - start == size * dtype.itemsize
-        fits = fits and entry["dtype"] == _SAFETENSORS_NAME[dtype.itemsize]  # type: ignore[index]
-    except (TypeError, ValueError, KeyError, AssertionError) as error:
-        raise _damaged(path, f"no array {name!r} in its header") from error
-    if not fits:
-        raise _damaged(path, f"array {name!r} does not fit the file ({file_size} bytes of data)")
-    if size == 0:
-        return np.empty(0, dtype)
-    # a plain array over the map: some libraries treat the memmap class apart
-    return np.asarray(np.memmap(path, dtype=dtype, mode="r", offset=data_start + start, shape=(size,)))
+def _array(contents: Contents, name: str) -> NDArray[Any]:
+    array = contents.array(name, _DTYPES[name])
+    if array.ndim != 1:
+        raise MalformedError(f"no array {name!r} in its header with one dimension")
+    return array
