@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tasc.analysis import analyze
     from tasc.corpus import TokenCorpus, load_tasks, load_tokenizer
-    from tasc.decode import generate
+    from tasc.decode import generate, speculative
+    from tasc.draft.cost import StepCost
+    from tasc.draft.recorded import Recorded
     from tasc.errors import TascError
     from tasc.train import finetune
     from tasc.vocab import EnrichedVocabulary, enrich
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EnrichedVocabulary",
+    "Recorded",
+    "StepCost",
     "TascError",
     "TokenCorpus",
     "__version__",
@@ -33,10 +37,13 @@ __all__ = [
     "generate",
     "load_tasks",
     "load_tokenizer",
+    "speculative",
 ]
 
 _ROOMS = {
     "EnrichedVocabulary": "tasc.vocab",
+    "Recorded": "tasc.draft.recorded",
+    "StepCost": "tasc.draft.cost",
     "TascError": "tasc.errors",
     "TokenCorpus": "tasc.corpus",
     "analyze": "tasc.analysis",
@@ -45,6 +52,7 @@ _ROOMS = {
     "generate": "tasc.decode",
     "load_tasks": "tasc.corpus",
     "load_tokenizer": "tasc.corpus",
+    "speculative": "tasc.decode",
 }
 
 

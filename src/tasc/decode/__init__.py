@@ -1,16 +1,21 @@
-"""Decoding: greedy batched generation with its passes and its time counted."""
+"""Decoding: with and without drafts, batched, with passes and time counted."""
 
+from tasc.decode.drafting import Drafting, check_drafter
 from tasc.decode.generate import Generated, generate
+from tasc.decode.hf import Speculative, speculative
 from tasc.decode.load import LoadedModel, check_vocabulary, device_name, load_model, pick_device
 from tasc.decode.tasks import Completions, adoption, complete, default_max_new_tokens, end_ids
 from tasc.decode.timing import Timing, measure, timed_generate
 
 __all__ = [
     "Completions",
+    "Drafting",
     "Generated",
     "LoadedModel",
+    "Speculative",
     "Timing",
     "adoption",
+    "check_drafter",
     "check_vocabulary",
     "complete",
     "default_max_new_tokens",
@@ -20,5 +25,6 @@ __all__ = [
     "load_model",
     "measure",
     "pick_device",
+    "speculative",
     "timed_generate",
 ]

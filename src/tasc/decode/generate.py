@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from tasc.decode.drafting import Drafting
+    from tasc.decode.speculate import RequestStats
+    from tasc.draft import Drafter
     from tasc.vocab.vocabulary import EnrichedVocabulary
 
 
@@ -27,10 +30,11 @@ class Generated:
     Attributes:
         outputs: model ids of each row, n-grams as one id, without end token or padding.
         passes: forward passes of the target that each row took part in: prefill, one per further id, so the number of
-            ids including the end token.
+            ids including the end token. With a drafter fewer: a pass brings the drafted ids that it accepts, too.
         ms: each row's share of the time in milliseconds; a pass is shared equally by the rows in it.
         ended: whether the row ended by itself; False where it ran into its limit.
         seconds: wall-clock seconds of each batch, from ids on the host to ids on the host.
+        requests: with a drafter, what it did for each row.
     """
 
     outputs: list[list[int]]
@@ -38,6 +42,7 @@ class Generated:
     ms: list[float]
     ended: list[bool]
     seconds: list[float]
+    requests: "list[RequestStats] | None" = None
 
     @property
     def ms_per_output(self) -> float:
@@ -59,6 +64,7 @@ def generate(
     batch_size: int = 8,
     pad_id: int = 0,
     vocabulary: "EnrichedVocabulary | None" = None,
+    drafter: "Drafter | Drafting | None" = None,
     progress: Callable[[int], None] | None = None,
 ) -> Generated:
     """Continue each prompt greedily until an end token or the limit.
@@ -75,6 +81,8 @@ def generate(
         batch_size: most rows in one forward pass.
         pad_id: any id the model knows; it is masked.
         vocabulary: the n-grams the model was trained with; only checked against the rows of the model.
+        drafter: proposes ids that a pass verifies together; the outputs stay the same. `tasc.speculative(drafter, ...)`
+            sets its options.
         progress: called with the number of rows finished since its last call.
 
     Raises:
@@ -96,13 +104,12 @@ def generate(
     order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
     finished: dict[int, _Finished] = {}
     seconds: list[float] = []
-    forward = _Forward(model)
+    decode = _plain(model, pad_id) if drafter is None else _drafted(model, drafter, vocabulary, pad_id)
     with torch.inference_mode(), _evaluating(model):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             begin = time.perf_counter()
-            batch = _left_padded([prompts[row] for row in rows], pad_id, max(limits[row] for row in rows), model.device)
-            finished.update(_decode(forward, batch, {row: limits[row] for row in rows}, end_ids, begin))
+            finished.update(decode([prompts[row] for row in rows], {row: limits[row] for row in rows}, end_ids))
             seconds.append(time.perf_counter() - begin)
             if progress is not None:
                 progress(len(rows))
@@ -113,6 +120,7 @@ def generate(
         ms=[1000 * row.seconds for row in done],
         ended=[row.ended for row in done],
         seconds=seconds,
+        requests=None if drafter is None else [row.stats for row in done if row.stats is not None],
     )
 
 
@@ -124,6 +132,11 @@ class _Finished:
     passes: int = 0
     seconds: float = 0.0
     ended: bool = False
+    stats: "RequestStats | None" = None
+
+
+# prompts, row -> most ids for it (in the same order), end ids -> row -> what became of it
+_Decode = Callable[[Sequence[Sequence[int]], dict[int, int], Collection[int]], dict[int, _Finished]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +173,45 @@ class _Forward:
         model: Any = self.model  # torch.nn.Module leaves the types of a call open
         output = model(input_ids=ids, past_key_values=cache, **options)
         return output.logits[:, -1], getattr(output, "past_key_values", None)
+
+
+def _plain(model: "PreTrainedModel", pad_id: int) -> _Decode:
+    """Decoding without drafts, an id per pass."""
+    forward = _Forward(model)
+
+    def decode(prompts: Any, limits: dict[int, int], end_ids: Collection[int]) -> dict[int, _Finished]:
+        begin = time.perf_counter()
+        batch = _left_padded(prompts, pad_id, max(limits.values()), model.device)
+        return _decode(forward, batch, limits, end_ids, begin)
+
+    return decode
+
+
+def _drafted(model: "PreTrainedModel", drafter: Any, vocabulary: "EnrichedVocabulary | None", pad_id: int) -> _Decode:
+    """Decoding with drafts."""
+    from tasc.decode.drafting import Drafting
+    from tasc.decode.forward import Forward
+    from tasc.decode.speculate import Greedy, speculate
+
+    drafting = drafter if isinstance(drafter, Drafting) else Drafting(drafter, vocabulary=vocabulary)
+    control = drafting.control(model)
+
+    def decode(prompts: Any, limits: dict[int, int], end_ids: Collection[int]) -> dict[int, _Finished]:
+        rows = drafting.rows(prompts, list(limits.values()))
+        forward = Forward(model, max(len(row.prompt) + row.limit for row in rows), drafting.max_draft + 1)
+        speculate(forward, rows, Greedy(end_ids, check=_check_finite), control, pad_id=pad_id)
+        return {
+            number: _Finished(
+                ids=row.ids[:-1] if row.ended else row.ids,
+                passes=len(row.accepted),
+                seconds=row.draft_seconds + row.verify_seconds,
+                ended=row.ended,
+                stats=stats,
+            )
+            for number, row, stats in zip(limits, rows, drafting.finish(rows), strict=True)
+        }
+
+    return decode
 
 
 def _decode(
@@ -275,5 +327,9 @@ def _check_first(logits: "torch.Tensor", cache: Any) -> None:
     """Stop before hundreds of passes over numbers that mean nothing."""
     if cache is None:
         raise ModelError("the model returns no key-value cache, so it cannot be decoded step by step")
+    _check_finite(logits)
+
+
+def _check_finite(logits: "torch.Tensor") -> None:
     if not bool(logits.amax(dim=-1).isfinite().all()):
         raise ModelError("the model's logits are not finite; load it in another precision, e.g. --dtype float32")

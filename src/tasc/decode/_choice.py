@@ -1,0 +1,191 @@
+"""How transformers' `generate` chooses tokens and ends rows, for passes that bring several tokens.
+
+Logits processors and stopping criteria are called as plain decoding calls them: with the row's true ids up to the place
+in question. Rows have different lengths, so they are called row by row; those that do not look at the ids at all are
+called once for a whole pass.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers.generation import logits_process, stopping_criteria
+
+from tasc.decode.speculate import Row
+from tasc.decode.verify import kept, until_end
+from tasc.errors import OptionError
+
+
+def _named(*names: str) -> tuple[type, ...]:
+    # not every version of transformers has them all
+    return tuple(getattr(logits_process, name) for name in names if hasattr(logits_process, name))
+
+
+# these do not look at the ids, and treat every row of scores alone
+_BLIND = _named(
+    *(f"{name}LogitsWarper" for name in ("Temperature", "TopP", "TopK", "MinP", "Typical", "Epsilon", "Eta")),
+    *("LogitNormalization", "InfNanRemoveLogitsProcessor", "SuppressTokensLogitsProcessor"),
+)
+# these are bound to the batch's rows, or remember what they were called with
+_BATCH = _named(
+    "EncoderRepetitionPenaltyLogitsProcessor",
+    "EncoderNoRepeatNGramLogitsProcessor",
+    "UnbatchedClassifierFreeGuidanceLogitsProcessor",
+    "ClassifierFreeGuidanceLogitsProcessor",
+    "SynthIDTextWatermarkLogitsProcessor",
+)
+# these remember what they were called with, so they may not see a place that was not reached
+_STATEFUL = _named("UnbatchedClassifierFreeGuidanceLogitsProcessor", "SynthIDTextWatermarkLogitsProcessor")
+
+
+class HFChoice:
+    """Greedy choice or sampling behind logits processors, with stopping criteria.
+
+    Args:
+        input_ids: int64[n_rows, width], as `generate` was given them, padding included: processors see it.
+        processors, criteria: as `generate` made them.
+        sample: draw from the processed distribution; otherwise take its mode.
+        keep_scores, keep_logits: whether rows keep the processed and the raw scores of their tokens.
+
+    Raises:
+        OptionError: a processor that cannot be called row by row, with several rows.
+    """
+
+    def __init__(
+        self,
+        input_ids: torch.Tensor,
+        processors: Any,
+        criteria: Any,
+        *,
+        sample: bool,
+        keep_scores: bool,
+        keep_logits: bool,
+    ) -> None:
+        self.sample, self.keep_scores, self.keep_logits = sample, keep_scores, keep_logits
+        n_rows, self.width = input_ids.shape
+        self.device = input_ids.device
+        self.processors = [_for_rows(processors, row, n_rows) for row in range(n_rows)]
+        self.blind = all(type(processor) in _BLIND for processor in processors)
+        pure = all(type(p).__module__ == logits_process.__name__ and type(p) not in _STATEFUL for p in processors)
+        # ahead: score all places of the draft before looking at any, so that the device is asked once per pass
+        self.ahead = pure and self.device.type != "cpu"
+        self.end_ids: frozenset[int] = frozenset()
+        self.max_length: int | None = None
+        self.criteria = []
+        for criterion in criteria:
+            if type(criterion) is stopping_criteria.EosTokenCriteria:
+                self.end_ids |= frozenset(criterion.eos_token_id.tolist())
+            elif type(criterion) is stopping_criteria.MaxLengthCriteria:
+                lengths = [criterion.max_length, *([] if self.max_length is None else [self.max_length])]
+                self.max_length = min(lengths)
+            else:
+                self.criteria.append(criterion)
+        self.needs_ids = not self.blind or bool(self.criteria)
+        # a row's ids on the device, prompt and output, with room that grows
+        self.ids = [line[None] for line in input_ids] if self.needs_ids else []
+        self.scores: list[list[torch.Tensor]] = [[] for _ in range(n_rows)]
+        self.logits: list[list[torch.Tensor]] = [[] for _ in range(n_rows)]
+        self._latest: dict[int, tuple[Any, Any]] = {}
+
+    def __call__(
+        self, logits: torch.Tensor, rows: Sequence[Row], drafts: Sequence[list[int]], first: Sequence[int]
+    ) -> list[list[int]]:
+        if self.blind:
+            return self._at_once(logits, rows, drafts, first)
+        return [
+            self._row(logits[slot, start:], row, draft)
+            for slot, (row, draft, start) in enumerate(zip(rows, drafts, first, strict=True))
+        ]
+
+    def keep(self, row: Row, ids: list[int]) -> tuple[int, bool]:
+        n, ended = until_end(ids, self.end_ids, row.limit - len(row.ids))
+        if self.criteria:
+            n, ended = self._asked(row, ids[:n], ended)
+        if self.needs_ids:
+            self._extend(row, ids[:n])
+        if self.keep_scores or self.keep_logits:
+            scores, raw = self._latest[row.index]
+            self.scores[row.index] += list(scores[:n]) if self.keep_scores else []
+            self.logits[row.index] += list(raw[:n]) if self.keep_logits else []
+        return n, ended
+
+    def _at_once(
+        self, logits: torch.Tensor, rows: Sequence[Row], drafts: Sequence[list[int]], first: Sequence[int]
+    ) -> list[list[int]]:
+        processors = self.processors[0]
+        scores = logits
+        if processors or self.sample or self.keep_scores or self.keep_logits:
+            raw = logits.float()
+            flat = raw.reshape(-1, raw.shape[-1])
+            if processors:
+                no_ids = torch.zeros(len(flat), 1, dtype=torch.int64, device=self.device)
+                flat = processors(no_ids, flat.clone())
+            scores = flat.view(raw.shape)
+            if self.keep_scores or self.keep_logits:
+                for slot, (row, start) in enumerate(zip(rows, first, strict=True)):
+                    self._latest[row.index] = scores[slot, start:].clone(), raw[slot, start:].clone()
+        chosen = self._pick(scores).tolist()
+        return [kept(draft, line[start:]) for draft, line, start in zip(drafts, chosen, first, strict=True)]
+
+    def _row(self, logits: torch.Tensor, row: Row, draft: list[int]) -> list[int]:
+        """The tokens of one row; `logits` float[at least len(draft) + 1, n_ids]."""
+        processors, known = self.processors[row.index], self.ids[row.index]
+        ids = known
+        if draft:
+            ids = torch.cat([known, torch.tensor([draft], device=self.device)], dim=1)
+        # the clone is the processors' to change
+        raw = logits[: len(draft) + 1].to(torch.float32, copy=True)
+        scores: list[torch.Tensor] = []
+        chosen: list[int] = []
+        for place in range(len(draft) + 1):
+            one = processors(ids[:, : known.shape[1] + place], raw[place : place + 1].clone())
+            scores.append(one)
+            if self.ahead:
+                continue
+            token = int(self._pick(one))
+            chosen.append(token)
+            if place == len(draft) or token != draft[place] or token in self.end_ids:
+                break
+        if self.ahead:
+            chosen = self._pick(torch.cat(scores)).tolist()
+        if self.keep_scores or self.keep_logits:
+            self._latest[row.index] = torch.cat(scores), raw
+        # cut at an end token above, the draft may be longer than what was looked at
+        return kept(draft[: len(chosen) - 1], chosen)
+
+    def _pick(self, scores: torch.Tensor) -> torch.Tensor:
+        if not self.sample:
+            return scores.argmax(dim=-1)
+        chances = torch.softmax(scores, dim=-1)
+        return torch.multinomial(chances.view(-1, chances.shape[-1]), 1).view(chances.shape[:-1])
+
+    def _asked(self, row: Row, ids: list[int], ended: bool) -> tuple[int, bool]:
+        """Ask the criteria after every token, in order, as plain decoding does."""
+        known = self.ids[row.index]
+        every = torch.cat([known, torch.tensor([ids], device=self.device)], dim=1)
+        for n in range(1, len(ids) + 1):
+            so_far = every[:, : known.shape[1] + n]
+            stop = [bool(torch.as_tensor(criterion(so_far, None)).any()) for criterion in self.criteria]
+            if any(stop):
+                return n, True
+        return len(ids), ended
+
+    def _extend(self, row: Row, ids: list[int]) -> None:
+        new = torch.tensor([ids], dtype=torch.int64, device=self.device)
+        self.ids[row.index] = torch.cat([self.ids[row.index], new], dim=1)
+
+
+def _for_rows(processors: Any, row: int, n_rows: int) -> Any:
+    """The processors as this row calls them: alone, while those with a row number must see the row's own."""
+    if n_rows == 1:
+        return processors
+    bound = logits_process.LogitsProcessorList()
+    for processor in processors:
+        if type(processor) in _BATCH:
+            raise OptionError(f"{type(processor).__name__} works with drafts one row at a time; pass one row per call")
+        if type(processor) is logits_process.PrefixConstrainedLogitsProcessor:
+            allowed = processor._prefix_allowed_tokens_fn
+            bound.append(logits_process.PrefixConstrainedLogitsProcessor(lambda _, ids, f=allowed: f(row, ids), 1))
+        else:
+            bound.append(processor)
+    return bound

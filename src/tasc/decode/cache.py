@@ -1,0 +1,174 @@
+"""A key-value cache whose rows have lengths of their own, so that each row keeps just what was accepted of its draft.
+
+Every row has a next column; a pass writes its tokens from there on, over whatever a rejected draft left. Rolling back is
+therefore only not advancing: nothing is cut or moved. Which columns a token may see is said by a mask of ours
+(`tasc.decode.forward`). The buffers grow in steps, so that a pass copies its own tokens and not the whole past.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
+
+from tasc.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+SPARE_COLUMNS = 128
+
+
+class Columns:
+    """Where the coming pass writes, shared by the layers.
+
+    Attributes:
+        start: the column of every row's first token; used where `index` is None.
+        index: int64[n_rows * width], places in the buffer seen as (row, column) pairs; None where the rows are in step.
+        end: columns in use after the pass.
+        capacity: columns of the buffers.
+    """
+
+    __slots__ = ("capacity", "end", "index", "start")
+
+    def __init__(self) -> None:
+        self.start = self.end = self.capacity = 0
+        self.index: torch.Tensor | None = None
+
+
+class RowLayer(CacheLayerMixin):
+    """Keys and values of one layer, as [n_rows, capacity, n_heads, head_dim] (the order in which they are computed)."""
+
+    is_sliding = False
+
+    def __init__(self, columns: Columns) -> None:
+        super().__init__()
+        self.columns = columns
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Make the buffers."""
+        # zeros, because whatever a masked column holds is multiplied by 0, and 0 times NaN is NaN
+        self.keys, self.values = (
+            states.new_zeros(states.shape[0], self.columns.capacity, states.shape[1], states.shape[3])
+            for states in (key_states, value_states)
+        )
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write the new states; returns all in use, [n_rows, n_heads, columns.end, head_dim]."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        elif self.keys.shape[1] < self.columns.capacity:
+            self.keys, self.values = (_grown(states, self.columns.capacity) for states in (self.keys, self.values))
+        return self._write(self.keys, key_states), self._write(self.values, value_states)
+
+    def _write(self, buffer: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        columns = self.columns
+        states = states.transpose(1, 2)
+        if columns.index is None:
+            buffer[:, columns.start : columns.start + states.shape[1]] = states
+        else:
+            buffer.flatten(0, 1).index_copy_(0, columns.index, states.flatten(0, 1))
+        return buffer[:, : columns.end].transpose(1, 2)
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Keep only these rows."""
+        if self.is_initialized:
+            self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
+
+    def get_seq_length(self) -> int:
+        """Columns before the pass."""
+        return self.columns.start
+
+    def get_mask_sizes(self, query_length: Any) -> tuple[int, int]:
+        """Columns that the pass may see, and the first of them."""
+        return self.columns.end, 0
+
+    def get_max_length(self) -> int:
+        """There is none."""
+        return -1
+
+    get_max_cache_shape = get_max_length  # its name before transformers 5.20
+
+
+class RowCache(Cache):
+    """What a model takes as `past_key_values`, with one `RowLayer` per layer."""
+
+    def __init__(self, n_layers: int) -> None:
+        self.columns = Columns()
+        super().__init__(layers=[RowLayer(self.columns) for _ in range(n_layers)])
+
+    def reserve(self, end: int) -> None:
+        """Make room for `end` columns, and some more if room has to be made."""
+        if end > self.columns.capacity:
+            self.columns.capacity = end + max(SPARE_COLUMNS, end // 2)
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Keep only these rows, int64[n], in this order."""
+        for layer in self.layers:
+            layer.select(rows)  # type: ignore[union-attr]
+
+    def to_dynamic(self, n_columns: int) -> DynamicCache:
+        """The first columns as the cache that transformers uses itself."""
+        data = [
+            (layer.keys[:, :n_columns].transpose(1, 2), layer.values[:, :n_columns].transpose(1, 2))
+            for layer in self.layers
+            if layer.is_initialized
+        ]
+        return DynamicCache(data)
+
+
+def row_cache(model: "PreTrainedModel", longest: int) -> RowCache:
+    """An empty cache for the model.
+
+    Args:
+        model: decoder-only.
+        longest: tokens of the longest row at its end.
+
+    Raises:
+        ModelError: the model's own cache cannot be rolled back: sliding windows that the rows would outgrow, recurrent
+            states, mixtures with them; or its attention takes no mask of ours.
+    """
+    name = type(model).__name__
+    refusal = "pass no drafter for this model"
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise ModelError(f"drafts need a decoder-only model, got {name} (encoder-decoder); {refusal}")
+    if getattr(model, "_is_stateful", False):
+        raise ModelError(f"drafts need a cache that can be rolled back, {name} keeps a recurrent state; {refusal}")
+    config = model.config.get_text_config(decoder=True)
+    implementation = getattr(config, "_attn_implementation", "eager") or "eager"
+    if implementation not in ("eager", "sdpa"):
+        raise ModelError(
+            f"drafts need attention 'sdpa' or 'eager', {name} has {implementation!r}; load it with "
+            "attn_implementation='sdpa'"
+        )
+    layers = DynamicCache(config=config).layers
+    for layer in layers:
+        window = getattr(layer, "sliding_window", None) if getattr(layer, "is_sliding", False) else None
+        if window is not None and int(window) <= longest:
+            raise ModelError(
+                f"drafts need a cache that can be rolled back, {name} has a sliding window of {int(window)} tokens and "
+                f"rows of up to {longest}; {refusal}, or keep prompt and output below the window"
+            )
+        if type(layer) is not DynamicLayer and (window is None or isinstance(layer, _recurrent())):
+            raise ModelError(
+                f"drafts need a cache that can be rolled back, {name} has a {type(layer).__name__}; {refusal}"
+            )
+    return RowCache(len(layers) or config.num_hidden_layers)
+
+
+def _recurrent() -> tuple[type, ...]:
+    from transformers import cache_utils
+
+    return tuple(
+        value
+        for name, value in vars(cache_utils).items()
+        if isinstance(value, type) and name.startswith("LinearAttention")
+    )
+
+
+def _grown(states: torch.Tensor, capacity: int) -> torch.Tensor:
+    grown = states.new_zeros(states.shape[0], capacity, *states.shape[2:])
+    grown[:, : states.shape[1]] = states
+    return grown

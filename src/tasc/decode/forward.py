@@ -1,0 +1,154 @@
+"""One forward pass over the next tokens of rows that have lengths of their own."""
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tasc.decode.cache import RowCache, row_cache
+from tasc.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Forward:
+    """A model with its key-value cache: tokens in, logits out.
+
+    Rows lie in the cache column by column. The prompts end in one column (their fronts are padded), so that the last
+    logits of the first pass are what is asked for; from there each row goes on at its own pace.
+
+    Args:
+        model: decoder-only, with a cache that can be rolled back.
+        longest: tokens of the longest row at its end.
+        widest: most tokens that a pass after the first feeds of a row.
+
+    Raises:
+        ModelError: see `tasc.decode.cache.row_cache`; or the model takes no positions.
+    """
+
+    def __init__(self, model: "PreTrainedModel", longest: int, widest: int) -> None:
+        self.model: Any = model
+        unwrap: Any = getattr(model, "get_base_model", None)  # PEFT's own forward takes anything and passes it on
+        accepted = inspect.signature((model if unwrap is None else unwrap()).forward).parameters
+        if "position_ids" not in accepted:
+            raise ModelError(f"drafts need a model that takes position_ids, {type(model).__name__} does not")
+        self.keeps_logits = "logits_to_keep" in accepted
+        self.cache: RowCache = row_cache(model, longest)
+        self.device = model.device
+        # padding behind a short draft may lie beyond the model's last position
+        self.last_position = longest - 1
+        self.positions = torch.arange(longest + widest, device=self.device).clamp_(max=self.last_position)
+        self.steps = torch.arange(widest, device=self.device)
+        self.first: list[int] = []  # per row: the column of its first token
+        self.next: list[int] = []  # per row: the column that its next token takes
+        self._first: torch.Tensor | None = None
+        self._band: torch.Tensor | None = None
+        self._dtype = model.dtype
+
+    def prefill(self, rows: Sequence[Sequence[int]], pad_id: int, n_logits: int) -> torch.Tensor:
+        """The first pass.
+
+        Args:
+            rows: ids of each row, prompt and draft.
+            pad_id: any id the model knows.
+            n_logits: how many of the last columns are asked for.
+
+        Returns:
+            float[n_rows, n_logits, n_ids]; the rows' ends are aligned.
+        """
+        width = max(map(len, rows))
+        self.first = [width - len(row) for row in rows]
+        padded = [[pad_id] * n + list(row) for n, row in zip(self.first, rows, strict=True)]
+        ids = torch.tensor(padded, device=self.device)
+        self.next = [width] * len(rows)
+        mask, positions = None, self.positions[:width].expand(len(rows), -1)
+        if any(self.first):
+            self._first = torch.tensor(self.first, device=self.device)[:, None]
+            columns = torch.arange(width, device=self.device)[None]
+            positions = (columns - self._first).clamp_(min=0)
+            mask = (columns >= self._first).to(torch.int64)
+        columns = self.cache.columns
+        columns.start, columns.end, columns.index = 0, width, None
+        self.cache.reserve(width)
+        return self._call(ids, mask, positions, n_logits)
+
+    def step(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        """A later pass.
+
+        Args:
+            rows: of each row the ids to feed: its last token and a draft, of any length.
+
+        Returns:
+            float[n_rows, width of the longest, n_ids]; the rows' beginnings are aligned. Columns past a row's own ids
+            mean nothing.
+        """
+        width = max(map(len, rows))
+        ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=self.device)
+        start = max(self.next)
+        columns = self.cache.columns
+        columns.start, columns.end, columns.index = start, start + width, None
+        self.cache.reserve(columns.end)
+        in_step = min(self.next) == start
+        if in_step and self._first is None:
+            positions = self.positions[start : start + width].expand(len(rows), -1)
+            mask = None if width == 1 else self._causal(start, width)
+        else:
+            mask, positions = self._ragged(start, width, in_step)
+        return self._call(ids, mask, positions, width)
+
+    def advance(self, n_tokens: Sequence[int]) -> None:
+        """How many of the ids that were last fed each row keeps, counted from its next column."""
+        self.next = [column + n for column, n in zip(self.next, n_tokens, strict=True)]
+
+    def select(self, slots: Sequence[int]) -> None:
+        """Keep only these rows."""
+        rows = torch.tensor(slots, device=self.device)
+        self.cache.select(rows)
+        self.first, self.next = [self.first[slot] for slot in slots], [self.next[slot] for slot in slots]
+        self._first = None if self._first is None or not any(self.first) else self._first[rows]
+
+    def _call(self, ids: torch.Tensor, mask: Any, positions: torch.Tensor, n_logits: int) -> torch.Tensor:
+        options = {"logits_to_keep": n_logits} if self.keeps_logits else {}
+        output = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            **options,
+        )
+        return output.logits if self.keeps_logits else output.logits[:, -n_logits:]
+
+    def _causal(self, start: int, width: int) -> torch.Tensor:
+        """Mask of rows in step, float[1, 1, width, start + width]: a window of one band matrix, so nothing is computed."""
+        if self._band is None or self._band.shape[1] < start + len(self.steps):
+            height = len(self.steps)
+            span = 2 * (start + height)
+            row = torch.arange(height, device=self.device)[:, None]
+            column = torch.arange(span, device=self.device)[None]
+            hidden = column - row > span - height
+            band = torch.zeros(height, span, dtype=self._dtype, device=self.device)
+            self._band = band.masked_fill_(hidden, torch.finfo(self._dtype).min)
+        left = self._band.shape[1] - self._band.shape[0] - start
+        return self._band[None, None, :width, left : left + start + width]
+
+    def _ragged(self, start: int, width: int, in_step: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mask, float[n_rows, 1, width, columns], and positions, int64[n_rows, width], of rows with their own columns."""
+        n_rows = len(self.next)
+        starts = torch.tensor(self.next, device=self.device)[:, None]
+        own = starts + self.steps[:width]  # the column of every token
+        columns = self.cache.columns
+        if not in_step:
+            lines = torch.arange(n_rows, device=self.device)[:, None] * columns.capacity
+            columns.index = (own + lines).flatten()
+        every = torch.arange(start + width, device=self.device)
+        hidden = every > own[:, :, None]
+        positions = own
+        if self._first is not None:
+            hidden |= every < self._first[:, :, None]
+            positions = own - self._first
+        mask = torch.zeros(hidden.shape, dtype=self._dtype, device=self.device)
+        mask.masked_fill_(hidden, torch.finfo(self._dtype).min)
+        return mask[:, None], positions.clamp(max=self.last_position)

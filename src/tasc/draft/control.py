@@ -1,0 +1,139 @@
+"""Decides, pass by pass, whether to draft and how much: by a cost curve and by what was accepted, never by a clock.
+
+Decoding and replay run this very code, so on the same outputs they decide the same. It knows no model and no drafter:
+it is told the acceptance probabilities of the drafts at hand, and afterwards what the pass brought.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasc.draft.cost import StepCost
+from tasc.errors import OptionError
+
+CREDIT = 2.0  # passes that drafting may lose before it is switched off
+PROBE_CREDIT = 0.5  # passes that a probe may lose
+FIRST_PAUSE, LONGEST_PAUSE = 32, 1024  # passes without drafts; each probe that fails doubles them
+PACE_MEMORY = 0.98  # of the pace that passes had so far, per pass
+
+Probabilities = Sequence[float] | NDArray[np.floating]
+
+
+class Control:
+    """Lengths of drafts, and a switch that ends drafting while it loses time.
+
+    The account is kept in milliseconds of the cost curve: a token that came with a draft is a plain pass saved; wider
+    passes and the making of drafts are spent. When the account is empty drafting pauses; then a probe with a small
+    credit follows, and each probe that fails doubles the pause. Full credit again makes the next pause short again.
+    So on text that no draft fits the loss is bounded by a few passes, then by one probe in 1,024 passes.
+
+    One object serves the requests of a run in their order and carries over what it learnt.
+
+    Args:
+        cost: the cost curve.
+        max_draft: most drafted tokens per row and pass.
+        min_gain: by what share a drafted pass must beat a plain one in expected tokens per millisecond; 0 takes any gain.
+        switch_off: False keeps drafting whatever it costs.
+
+    Raises:
+        OptionError: `max_draft` below 1 or `min_gain` below 0.
+
+    Example:
+        >>> control = Control(StepCost.default("cpu"))
+        >>> control.lengths([[0.9, 0.9, 0.01], [0.8]])  # two rows in one pass
+        [2, 1]
+        >>> control.observe([3, 1])  # tokens each row got from the pass
+        >>> control.drafting
+        True
+    """
+
+    def __init__(self, cost: StepCost, *, max_draft: int = 10, min_gain: float = 0.0, switch_off: bool = True) -> None:
+        if max_draft < 1:
+            raise OptionError(f"max_draft must be at least 1, got {max_draft}")
+        if not 0 <= min_gain < float("inf"):
+            raise OptionError(f"min_gain must be a number of at least 0, got {min_gain}")
+        self.cost, self.max_draft, self.min_gain, self.switch_off = cost, max_draft, min_gain, switch_off
+        self._credit = CREDIT  # in plain passes, so that it means the same at every batch size
+        self._pause = 0
+        self._next_pause = FIRST_PAUSE
+        self._tokens = self._ms = 0.0  # fading sums of the passes so far
+        self._plan: tuple[int, list[float], int, bool, bool] | None = None
+        self._plain_ms = cost.step_ms(1)
+
+    @property
+    def drafting(self) -> bool:
+        """Whether drafts are wanted for the coming pass; without it none need be made."""
+        return self._pause == 0
+
+    def lengths(self, probabilities: Sequence[Probabilities], *, context: int = 128, fed: int = 1) -> list[int]:
+        """How many tokens of each row's draft to verify in the coming pass; call it once for every pass.
+
+        Args:
+            probabilities: of each row's draft, float[n_drafted], see `StepCost.best_width`; empty rows while not
+                `drafting`.
+            context: tokens in the cache, of the longest row.
+            fed: tokens per row that are fed anyway: 1, or the longest prompt's in the first pass.
+        """
+        n_rows = len(probabilities)
+        wanted = self.drafting
+        self._plain_ms = self.cost.step_ms(1, batch_size=n_rows, context=context)
+        costs = self.cost.costs(self.max_draft, batch_size=n_rows, context=context, fed=fed)
+        width = 0
+        drafts: list[list[float]] = []
+        if wanted and any(len(row) for row in probabilities):
+            drafts = [_listed(row)[: self.max_draft] for row in probabilities]
+            width = self._width(drafts, costs, context, fed)
+        # rows, costs of the widths from 0, width, whether drafts were made, whether the prompt was fed
+        self._plan = (n_rows, costs, width, wanted, fed > 1)
+        return [min(width, len(row)) for row in drafts] if width else [0] * n_rows
+
+    def observe(self, produced: Sequence[int]) -> None:
+        """What the pass brought: the ids that each row got, its own next token included.
+
+        Args:
+            produced: int per row, in the order of `lengths`.
+        """
+        assert self._plan is not None and len(produced) == self._plan[0], "observe follows lengths"
+        n_rows, costs, width, wanted, prompt = self._plan
+        self._plan = None
+        total = sum(produced)
+        if not prompt:  # the prompt's pass says nothing about the pace of the others
+            self._tokens = PACE_MEMORY * self._tokens + total
+            self._ms = PACE_MEMORY * self._ms + costs[width]
+        if not wanted:
+            self._pause -= 1
+            return
+        spent = n_rows * self.cost.draft_ms + costs[width] - costs[0]
+        saved = (total - n_rows) / n_rows  # passes that the rows did not need, on average
+        self._credit = min(self._credit + saved - spent / self._plain_ms, CREDIT)
+        if self._credit == CREDIT:
+            self._next_pause = FIRST_PAUSE
+        if self._credit < 0 and self.switch_off:
+            self._pause, self._credit = self._next_pause, PROBE_CREDIT
+            self._next_pause = min(2 * self._next_pause, LONGEST_PAUSE)
+
+    def _width(self, drafts: list[list[float]], costs: list[float], context: int, fed: int) -> int:
+        n_rows = len(drafts)
+        # never below plain decoding's pace: while drafting is off there is no better one to lose
+        pace = n_rows / self._plain_ms
+        if self._ms > 0:
+            pace = max(pace, self._tokens / self._ms)
+        width = self.cost.best_width(drafts, context=context, fed=fed, tokens_per_ms=pace)
+        if width and self.min_gain:
+            worth = sum(_expected(row[:width]) for row in drafts) / n_rows
+            width = width if worth * costs[0] >= (1 + self.min_gain) * costs[width] else 0
+        return width
+
+
+def _listed(probabilities: Probabilities) -> list[float]:
+    return probabilities.tolist() if isinstance(probabilities, np.ndarray) else list(probabilities)
+
+
+def _expected(probabilities: Sequence[float]) -> float:
+    """Expected tokens of a pass: the accepted part of the draft and the target's own next token."""
+    total = reached = 1.0
+    for probability in probabilities:
+        reached *= probability
+        total += reached
+    return total
