@@ -1,4 +1,4 @@
-"""`tasc generate`: a file of prompts in, a JSONL file of outputs out, with what each output took."""
+"""`tasc generate`: a file of prompts in, a JSONL file of outputs out, with what each output took, with or without drafts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +18,9 @@ MaxNewTokensOption = Annotated[
     int | None,
     typer.Option(min=1, help="Most ids per output; an n-gram counts as one. Default: 1.5 x the longest reference."),
 ]
+DrafterOption = Annotated[
+    Path | None, typer.Option(help="Drafter file from `tasc draft build`, for the model's tokenizer.")
+]
 TemplateOption = Annotated[str, typer.Option(help="auto, chat, plain or the path of a .jinja file; as in training.")]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Use only the first rows.")]
 DeviceOption = Annotated[str, typer.Option(help="auto (CUDA, then MPS, then CPU), or a torch device.")]
@@ -33,7 +36,20 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 def command(
     model: ModelOption,
     data: DataOption,
-    output: Annotated[Path, typer.Option("--output", "-o", help="JSONL file to write.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="JSONL file to write; needed without --compare and --record.")
+    ] = None,
+    drafter: DrafterOption = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Measure plain decoding and drafts in turn; needs --drafter.")
+    ] = False,
+    record: Annotated[
+        Path | None, typer.Option(help="Append each request to this JSONL log, for `tasc replay`; needs --drafter.")
+    ] = None,
+    cost: Annotated[
+        Path | None, typer.Option(help="Step-cost curve from `tasc profile`; default: one typical of the device.")
+    ] = None,
+    max_draft: Annotated[int, typer.Option(min=1, help="Most drafted tokens per row and pass.")] = 10,
     batch_size: BatchSizeOption = 8,
     max_new_tokens: MaxNewTokensOption = None,
     limit: LimitOption = None,
@@ -43,7 +59,9 @@ def command(
     completion_column: CompletionColumnOption = "completion",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
-    repeats: RepeatsOption = 1,
+    repeats: Annotated[
+        int | None, typer.Option(min=1, help="Measure so many times; times are medians. Default: 1, with --compare 3.")
+    ] = None,
     skip_bad: SkipBadOption = False,
     trust_remote_code: TrustOption = False,
     as_json: JsonOption = False,
@@ -52,11 +70,14 @@ def command(
 
     Each line of the output file has `prompt`, `completion` (what the model wrote), `reference`, `tokens` (in base
     tokens), `passes` (forward passes of the model) and `ms` (the row's share of the time).
+
+    With `--drafter` a pass verifies drafted tokens; the outputs stay the same. `--compare` decodes every batch both ways,
+    one after the other, and reports the speed-up with its range over the rounds.
     """
     from tasc.corpus import load_tasks
     from tasc.decode import load_model
-    from tasc.evals import write_predictions
 
+    _check_outputs(drafter, output=output, compare=compare, record=record, cost=cost)
     tasks = load_tasks(
         data,
         split=split,
@@ -66,10 +87,44 @@ def command(
         limit=limit,
     )
     loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-    done = run(loaded, tasks, batch_size=batch_size, max_new_tokens=max_new_tokens, template=template, repeats=repeats)
-    write_predictions(output, predictions_of(tasks, done))
-    report = {"model": model, "data": data, "output": str(output), "skipped_rows": tasks.n_skipped, **done.speed()}
-    emit(report, as_json=as_json, human=lambda: speed_table(f"{len(tasks):,} outputs in {output}", report))
+    drafting = None
+    if drafter is not None:
+        drafting = load_drafting(loaded, drafter, max_draft=max_draft, cost=cost, record=record)
+    options = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "template": template, "drafting": drafting}
+    report: dict[str, Any] = {"model": model, "data": data, "drafter": drafter, "skipped_rows": tasks.n_skipped}
+    if compare:
+        report |= run_comparison(loaded, tasks, repeats=repeats or 3, **options)
+        emit(report, as_json=as_json, human=lambda: comparison_table(report))
+        return
+    done = run(loaded, tasks, repeats=repeats or 1, **options)
+    report |= {"output": output, **done.speed()}
+    if output is not None:
+        from tasc.evals import write_predictions
+
+        write_predictions(output, predictions_of(tasks, done))
+    title = f"{len(tasks):,} outputs" + ("" if output is None else f" in {output}")
+    emit(report, as_json=as_json, human=lambda: speed_table(title, report))
+
+
+def load_drafting(loaded: Any, path: Path, *, max_draft: int, cost: Path | None, record: Path | None) -> Any:
+    """The drafter of a file for a loaded model, checked against its tokenizer: `tasc.decode.Drafting`."""
+    from tasc.decode import check_drafter, speculative
+    from tasc.draft import Drafter
+
+    drafter = Drafter.load(path)
+    check_drafter(drafter, loaded.tokenizer, loaded.vocabulary, source=path)
+    return speculative(drafter, max_draft=max_draft, cost=cost, record=record, vocabulary=loaded.vocabulary)
+
+
+def _check_outputs(drafter: Path | None, *, output: Path | None, compare: bool, **with_drafter: Path | None) -> None:
+    if drafter is None:
+        for name, value in {"compare": compare or None, **with_drafter}.items():
+            if value is not None:
+                raise typer.BadParameter(f"--{name} needs --drafter, a file that 'tasc draft build' wrote")
+    if output is None and not compare and with_drafter["record"] is None:
+        raise typer.BadParameter("pass --output, the JSONL file to write")
+    if output is not None and compare:
+        raise typer.BadParameter("--compare measures and writes no outputs; leave --output out")
 
 
 def run(
@@ -80,6 +135,7 @@ def run(
     max_new_tokens: int | None,
     template: str,
     repeats: int,
+    drafting: Any = None,
 ) -> Any:
     """Complete the rows of `tasks` with progress on screen; returns `tasc.decode.Completions`."""
     from tasc.decode import complete
@@ -97,8 +153,21 @@ def run(
             batch_size=batch_size,
             max_new_tokens=max_new_tokens,
             repeats=repeats,
+            drafting=drafting,
             progress=advance,
         )
+
+
+def run_comparison(loaded: Any, tasks: Any, *, repeats: int, drafting: Any, **options: Any) -> dict[str, Any]:
+    """Plain decoding and drafts in turn, with progress on screen; returns the report of `tasc.decode.compare`."""
+    from tasc.decode.compare import compare
+
+    if tasks.n_skipped:
+        console.print(f"{tasks.source}: left out {tasks.n_skipped:,} bad rows")
+    with progress(f"plain and drafted in turn with {loaded.name}", total=2 * repeats * len(tasks)) as advance:
+        return compare(
+            loaded.model, loaded.tokenizer, tasks.rows, drafting, repeats=repeats, progress=advance, **options
+        ).report()
 
 
 def predictions_of(tasks: Any, done: Any) -> list[Any]:
@@ -135,4 +204,28 @@ def speed_table(title: str, report: dict[str, Any]) -> Any:
     if report.get("device") is not None:
         how = "{device}, {dtype}, threads {threads}, batch {batch_size}".format_map(report)
         table.add_row("measured", how)
+    return table
+
+
+def comparison_table(report: dict[str, Any]) -> Any:
+    """What people see of a comparison."""
+    from rich.table import Table
+
+    n = report["n"]
+    same = "identical" if report["identical"] else f"{len(report['different_rows'])} of {n} rows differ"
+    table = Table(title=f"{n:,} outputs, {same}", title_justify="left")
+    for column in ("", "plain", "drafts"):
+        table.add_column(column, justify="left" if not column else "right")
+    times, passes = report["ms_per_output"], report["passes_per_output"]
+    table.add_row("time per output", f"{times['plain']:.2f} ms", f"{times['speculative']:.2f} ms")
+    table.add_row("target passes per output", f"{passes['plain']:.2f}", f"{passes['speculative']:.2f}")
+    low, high = report["speedup_range"]
+    table.add_row("speed-up", "1", f"{report['speedup']:.2f} ({low:.2f} to {high:.2f})")
+    table.add_row("tokens per pass", "1", f"{report['tokens_per_pass']:.2f}")
+    table.add_row("drafted per pass", "0", f"{report['drafted_per_pass']:.2f}")
+    accepted = " ".join(f"{share:.2f}" for share in report["acceptance_by_position"])
+    table.add_row("acceptance by position", "", accepted)
+    for name, counts in report["by_source"].items():
+        table.add_row(f"accepted from {name}", "", f"{counts['accepted']:,} of {counts['drafted']:,}")
+    table.add_row("measured", "", "{device}, {dtype}, threads {threads}, batch {batch_size}".format_map(report))
     return table

@@ -1,5 +1,6 @@
 """Decoding: with and without drafts, batched, with passes and time counted."""
 
+from tasc.decode.compare import Comparison, compare
 from tasc.decode.drafting import Drafting, check_drafter
 from tasc.decode.generate import Generated, generate
 from tasc.decode.hf import Speculative, speculative
@@ -8,6 +9,7 @@ from tasc.decode.tasks import Completions, adoption, complete, default_max_new_t
 from tasc.decode.timing import Timing, measure, timed_generate
 
 __all__ = [
+    "Comparison",
     "Completions",
     "Drafting",
     "Generated",
@@ -17,6 +19,7 @@ __all__ = [
     "adoption",
     "check_drafter",
     "check_vocabulary",
+    "compare",
     "complete",
     "default_max_new_tokens",
     "device_name",

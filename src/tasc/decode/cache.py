@@ -8,7 +8,13 @@ therefore only not advancing: nothing is cut or moved. Which columns a token may
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
+from transformers.cache_utils import (
+    Cache,
+    CacheLayerMixin,
+    DynamicCache,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+)
 
 from tasc.errors import ModelError
 
@@ -39,6 +45,8 @@ class RowLayer(CacheLayerMixin):
     """Keys and values of one layer, as [n_rows, capacity, n_heads, head_dim] (the order in which they are computed)."""
 
     is_sliding = False
+    keys: Any  # tensors from the first pass on
+    values: Any
 
     def __init__(self, columns: Columns) -> None:
         super().__init__()
@@ -97,7 +105,8 @@ class RowCache(Cache):
 
     def __init__(self, n_layers: int) -> None:
         self.columns = Columns()
-        super().__init__(layers=[RowLayer(self.columns) for _ in range(n_layers)])
+        self.row_layers = [RowLayer(self.columns) for _ in range(n_layers)]
+        super().__init__(layers=list(self.row_layers))
 
     def reserve(self, end: int) -> None:
         """Make room for `end` columns, and some more if room has to be made."""
@@ -106,66 +115,50 @@ class RowCache(Cache):
 
     def select(self, rows: torch.Tensor) -> None:
         """Keep only these rows, int64[n], in this order."""
-        for layer in self.layers:
-            layer.select(rows)  # type: ignore[union-attr]
+        for layer in self.row_layers:
+            layer.select(rows)
 
     def to_dynamic(self, n_columns: int) -> DynamicCache:
         """The first columns as the cache that transformers uses itself."""
         data = [
             (layer.keys[:, :n_columns].transpose(1, 2), layer.values[:, :n_columns].transpose(1, 2))
-            for layer in self.layers
+            for layer in self.row_layers
             if layer.is_initialized
         ]
         return DynamicCache(data)
 
 
-def row_cache(model: "PreTrainedModel", longest: int) -> RowCache:
-    """An empty cache for the model.
+def cache_layers(model: "PreTrainedModel") -> tuple[int, int | None]:
+    """What the model's cache consists of.
 
-    Args:
-        model: decoder-only.
-        longest: tokens of the longest row at its end.
+    Returns:
+        The number of layers, and the shortest sliding window among them, None without one.
 
     Raises:
-        ModelError: the model's own cache cannot be rolled back: sliding windows that the rows would outgrow, recurrent
-            states, mixtures with them; or its attention takes no mask of ours.
+        ModelError: the cache cannot be rolled back, because of recurrent states, alone or in a mixture; or the model's
+            attention takes no mask of ours.
     """
     name = type(model).__name__
-    refusal = "pass no drafter for this model"
+    rollback = f"drafts need a cache that can be rolled back, {name} has"
     if getattr(model.config, "is_encoder_decoder", False):
-        raise ModelError(f"drafts need a decoder-only model, got {name} (encoder-decoder); {refusal}")
+        raise ModelError(f"drafts need a decoder-only model, got {name} (encoder-decoder); pass no drafter")
     if getattr(model, "_is_stateful", False):
-        raise ModelError(f"drafts need a cache that can be rolled back, {name} keeps a recurrent state; {refusal}")
+        raise ModelError(f"{rollback} a recurrent state; pass no drafter for this model")
     config = model.config.get_text_config(decoder=True)
-    implementation = getattr(config, "_attn_implementation", "eager") or "eager"
+    implementation = getattr(config, "_attn_implementation", None) or "eager"
     if implementation not in ("eager", "sdpa"):
         raise ModelError(
             f"drafts need attention 'sdpa' or 'eager', {name} has {implementation!r}; load it with "
             "attn_implementation='sdpa'"
         )
     layers = DynamicCache(config=config).layers
+    windows: list[int] = []
     for layer in layers:
-        window = getattr(layer, "sliding_window", None) if getattr(layer, "is_sliding", False) else None
-        if window is not None and int(window) <= longest:
-            raise ModelError(
-                f"drafts need a cache that can be rolled back, {name} has a sliding window of {int(window)} tokens and "
-                f"rows of up to {longest}; {refusal}, or keep prompt and output below the window"
-            )
-        if type(layer) is not DynamicLayer and (window is None or isinstance(layer, _recurrent())):
-            raise ModelError(
-                f"drafts need a cache that can be rolled back, {name} has a {type(layer).__name__}; {refusal}"
-            )
-    return RowCache(len(layers) or config.num_hidden_layers)
-
-
-def _recurrent() -> tuple[type, ...]:
-    from transformers import cache_utils
-
-    return tuple(
-        value
-        for name, value in vars(cache_utils).items()
-        if isinstance(value, type) and name.startswith("LinearAttention")
-    )
+        if type(layer) is DynamicSlidingWindowLayer:
+            windows.append(int(layer.sliding_window))
+        elif type(layer) is not DynamicLayer:
+            raise ModelError(f"{rollback} a {type(layer).__name__}; pass no drafter for this model")
+    return len(layers) or config.num_hidden_layers, min(windows, default=None)
 
 
 def _grown(states: torch.Tensor, capacity: int) -> torch.Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasc.decode.forward import Target
 from tasc.decode.speculate import RequestStats, Row
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
@@ -14,7 +15,7 @@ from tasc.errors import FingerprintError, ModelError, OptionError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from tasc.draft import Drafter
+    from tasc.draft.interface import Drafts
     from tasc.vocab.vocabulary import EnrichedVocabulary
 
 Record = Callable[[list[Recorded]], None]
@@ -46,7 +47,7 @@ class Drafting:
 
     def __init__(
         self,
-        drafter: "Drafter",
+        drafter: "Drafts",
         *,
         max_draft: int = 10,
         cost: StepCost | str | os.PathLike[str] | None = None,
@@ -62,7 +63,18 @@ class Drafting:
         self._options: dict[str, Any] = {"max_draft": max_draft, "min_gain": min_gain, "switch_off": switch_off}
         self._control = None if self.cost is None else Control(self.cost, **self._options)
         Control(StepCost.default(), **self._options)  # out of range shows here, not in the first request
+        self._target: Target | None = None
         self.requests: list[RequestStats] = []
+
+    def target(self, model: "PreTrainedModel") -> Target:
+        """The model as passes need it.
+
+        Raises:
+            ModelError: it cannot be decoded with drafts.
+        """
+        if self._target is None or self._target.model is not model:
+            self._target = Target(model)
+        return self._target
 
     def control(self, model: "PreTrainedModel") -> Control:
         """What decides the lengths of drafts; made for the model's device when it is first asked for.
@@ -80,13 +92,16 @@ class Drafting:
             self._control = Control(StepCost.default(model.device.type), **self._options)
         return self._control
 
+    def fresh(self, *, record: str | os.PathLike[str] | Record | None = None) -> "Drafting":
+        """The same drafter and options with nothing learnt yet, and another log or none."""
+        return Drafting(self.drafter, cost=self.cost, vocabulary=self.vocabulary, record=record, **self._options)
+
     def rows(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> list[Row]:
         """Rows to decode, each with its own state of the drafter."""
         rows = []
         for index, (prompt, limit) in enumerate(zip(prompts, limits, strict=True)):
-            seen = None if self.vocabulary is None else _merged(self.vocabulary, prompt)
-            state = self.drafter.start(list(prompt) if seen is None else seen)
-            rows.append(Row(index, list(prompt), limit, state, seen))
+            seen = list(prompt) if self.vocabulary is None else _merged(self.vocabulary, prompt)
+            rows.append(Row(index, list(prompt), limit, self.drafter.start(seen), seen))
         return rows
 
     def finish(self, rows: Sequence[Row]) -> list[RequestStats]:
@@ -97,8 +112,7 @@ class Drafting:
                 self.record(recorded)
             else:
                 append_log(self.record, recorded, about=self._about())
-        names = source_names()
-        return [RequestStats.of(row, names) for row in rows]
+        return [RequestStats.of(row) for row in rows]
 
     def _about(self) -> dict[str, Any]:
         cost = (self.cost or (self._control and self._control.cost)) or StepCost.default()
@@ -111,15 +125,46 @@ def _merged(vocabulary: "EnrichedVocabulary", prompt: Sequence[int]) -> list[int
     return vocabulary.merge(vocabulary.expand(list(prompt))).tolist()
 
 
-def source_names() -> Sequence[str]:
-    """Names of the codes in `Draft.sources`."""
-    from tasc import draft
+def summary(requests: Sequence[RequestStats]) -> dict[str, Any]:
+    """What drafts did for many requests, ready for JSON.
 
-    return getattr(draft, "SOURCES", ())
+    Returns:
+        `tokens_per_pass`, end tokens counted; `drafted_per_pass`; `acceptance`, the share of the drafted tokens that were
+        kept; `acceptance_by_position`, of the first, second, ... token of the drafts that were that long; `by_source`,
+        drafted, accepted and their ratio; `draft_ms_per_output` and `verify_ms_per_output`.
+
+    Raises:
+        OptionError: there is no request.
+    """
+    if not requests:
+        raise OptionError("a summary needs at least one request, got none")
+    passes, drafted = sum(r.passes for r in requests), sum(r.drafted for r in requests)
+    widest = max(len(request.by_position) for request in requests)
+    positions = [
+        [sum(r.by_position[place][k] for r in requests if place < len(r.by_position)) for k in (0, 1)]
+        for place in range(widest)
+    ]
+    sources: dict[str, list[int]] = {}
+    for request in requests:
+        for name, counts in request.by_source.items():
+            total = sources.setdefault(name, [0, 0])
+            total[:] = [total[0] + counts[0], total[1] + counts[1]]
+    return {
+        "tokens_per_pass": sum(r.tokens for r in requests) / passes,
+        "drafted_per_pass": drafted / passes,
+        "acceptance": sum(r.accepted for r in requests) / drafted if drafted else None,
+        "acceptance_by_position": [accepted / n for n, accepted in positions],
+        "by_source": {
+            name: {"drafted": n, "accepted": accepted, "acceptance": accepted / n}
+            for name, (n, accepted) in sorted(sources.items())
+        },
+        "draft_ms_per_output": sum(r.draft_ms for r in requests) / len(requests),
+        "verify_ms_per_output": sum(r.verify_ms for r in requests) / len(requests),
+    }
 
 
 def check_drafter(
-    drafter: "Drafter",
+    drafter: "Drafts",
     tokenizer: "PreTrainedTokenizerFast",
     vocabulary: "EnrichedVocabulary | None" = None,
     *,
@@ -132,10 +177,11 @@ def check_drafter(
     """
     from tasc.corpus import fingerprint
 
-    fitting = {fingerprint(tokenizer)} | (set() if vocabulary is None else {vocabulary.fingerprint})
+    # an empty one fits any tokenizer
+    fitting = {"", fingerprint(tokenizer)} | (set() if vocabulary is None else {vocabulary.fingerprint})
     if drafter.fingerprint not in fitting:
         raise FingerprintError(
-            f"{source} was built with tokenizer {drafter.fingerprint}, the model has {' or '.join(sorted(fitting))}; "
+            f"{source} was built with tokenizer {drafter.fingerprint}, the model has {' or '.join(sorted(fitting - {''}))}; "
             "build it again with 'tasc draft build' and the model's tokenizer"
         )
     if vocabulary is not None and drafter.vocab_size < vocabulary.size:

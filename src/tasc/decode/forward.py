@@ -6,37 +6,57 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tasc.decode.cache import RowCache, row_cache
+from tasc.decode.cache import RowCache, cache_layers
 from tasc.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class Forward:
-    """A model with its key-value cache: tokens in, logits out.
-
-    Rows lie in the cache column by column. The prompts end in one column (their fronts are padded), so that the last
-    logits of the first pass are what is asked for; from there each row goes on at its own pace.
+class Target:
+    """What passes need to know of a model; looked up once.
 
     Args:
-        model: decoder-only, with a cache that can be rolled back.
-        longest: tokens of the longest row at its end.
-        widest: most tokens that a pass after the first feeds of a row.
+        model: decoder-only.
 
     Raises:
-        ModelError: see `tasc.decode.cache.row_cache`; or the model takes no positions.
+        ModelError: its cache cannot be rolled back (`tasc.decode.cache.cache_layers`), or it takes no positions.
     """
 
-    def __init__(self, model: "PreTrainedModel", longest: int, widest: int) -> None:
+    def __init__(self, model: "PreTrainedModel") -> None:
         self.model: Any = model
         unwrap: Any = getattr(model, "get_base_model", None)  # PEFT's own forward takes anything and passes it on
         accepted = inspect.signature((model if unwrap is None else unwrap()).forward).parameters
         if "position_ids" not in accepted:
             raise ModelError(f"drafts need a model that takes position_ids, {type(model).__name__} does not")
         self.keeps_logits = "logits_to_keep" in accepted
-        self.cache: RowCache = row_cache(model, longest)
-        self.device = model.device
+        self.n_layers, self.window = cache_layers(model)
+
+
+class Forward:
+    """A model with a key-value cache for some rows: tokens in, logits out.
+
+    Rows lie in the cache column by column. The prompts end in one column (their fronts are padded), so that the last
+    logits of the first pass are what is asked for; from there each row goes on at its own pace.
+
+    Args:
+        target: the model.
+        longest: tokens of the longest row at its end.
+        widest: most tokens that a pass after the first feeds of a row.
+
+    Raises:
+        ModelError: the rows would outgrow a sliding window.
+    """
+
+    def __init__(self, target: Target, longest: int, widest: int) -> None:
+        if target.window is not None and longest > target.window:
+            raise ModelError(
+                f"drafts need a cache that can be rolled back, {type(target.model).__name__} has a sliding window of "
+                f"{target.window} tokens and rows of up to {longest}; keep prompt and output within the window, or pass "
+                "no drafter"
+            )
+        self.target, self.device, self._dtype = target, target.model.device, target.model.dtype
+        self.cache = RowCache(target.n_layers)
         # padding behind a short draft may lie beyond the model's last position
         self.last_position = longest - 1
         self.positions = torch.arange(longest + widest, device=self.device).clamp_(max=self.last_position)
@@ -45,7 +65,6 @@ class Forward:
         self.next: list[int] = []  # per row: the column that its next token takes
         self._first: torch.Tensor | None = None
         self._band: torch.Tensor | None = None
-        self._dtype = model.dtype
 
     def prefill(self, rows: Sequence[Sequence[int]], pad_id: int, n_logits: int) -> torch.Tensor:
         """The first pass.
@@ -110,8 +129,8 @@ class Forward:
         self._first = None if self._first is None or not any(self.first) else self._first[rows]
 
     def _call(self, ids: torch.Tensor, mask: Any, positions: torch.Tensor, n_logits: int) -> torch.Tensor:
-        options = {"logits_to_keep": n_logits} if self.keeps_logits else {}
-        output = self.model(
+        options = {"logits_to_keep": n_logits} if self.target.keeps_logits else {}
+        output = self.target.model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
@@ -119,7 +138,7 @@ class Forward:
             use_cache=True,
             **options,
         )
-        return output.logits if self.keeps_logits else output.logits[:, -n_logits:]
+        return output.logits if self.target.keeps_logits else output.logits[:, -n_logits:]
 
     def _causal(self, start: int, width: int) -> torch.Tensor:
         """Mask of rows in step, float[1, 1, width, start + width]: a window of one band matrix, so nothing is computed."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tasc.decode.drafting import Drafting
     from tasc.decode.speculate import RequestStats
-    from tasc.draft import Drafter
+    from tasc.draft.interface import Drafts
     from tasc.vocab.vocabulary import EnrichedVocabulary
 
 
@@ -64,7 +64,7 @@ def generate(
     batch_size: int = 8,
     pad_id: int = 0,
     vocabulary: "EnrichedVocabulary | None" = None,
-    drafter: "Drafter | Drafting | None" = None,
+    drafter: "Drafts | Drafting | None" = None,
     progress: Callable[[int], None] | None = None,
 ) -> Generated:
     """Continue each prompt greedily until an end token or the limit.
@@ -105,7 +105,7 @@ def generate(
     finished: dict[int, _Finished] = {}
     seconds: list[float] = []
     decode = _plain(model, pad_id) if drafter is None else _drafted(model, drafter, vocabulary, pad_id)
-    with torch.inference_mode(), _evaluating(model):
+    with torch.inference_mode(), evaluating(model):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             begin = time.perf_counter()
@@ -194,11 +194,11 @@ def _drafted(model: "PreTrainedModel", drafter: Any, vocabulary: "EnrichedVocabu
     from tasc.decode.speculate import Greedy, speculate
 
     drafting = drafter if isinstance(drafter, Drafting) else Drafting(drafter, vocabulary=vocabulary)
-    control = drafting.control(model)
+    target, control = drafting.target(model), drafting.control(model)
 
     def decode(prompts: Any, limits: dict[int, int], end_ids: Collection[int]) -> dict[int, _Finished]:
         rows = drafting.rows(prompts, list(limits.values()))
-        forward = Forward(model, max(len(row.prompt) + row.limit for row in rows), drafting.max_draft + 1)
+        forward = Forward(target, max(len(row.prompt) + row.limit for row in rows), drafting.max_draft + 1)
         speculate(forward, rows, Greedy(end_ids, check=_check_finite), control, pad_id=pad_id)
         return {
             number: _Finished(
@@ -274,13 +274,16 @@ def _left_padded(prompts: Sequence[Sequence[int]], pad_id: int, room: int, devic
 
 
 @contextmanager
-def _evaluating(model: "PreTrainedModel") -> Iterator[None]:
+def evaluating(model: "PreTrainedModel") -> Iterator[None]:
+    """Without dropout; the model's mode comes back."""
     training = model.training
-    model.eval()
+    if training:
+        model.eval()
     try:
         yield
     finally:
-        model.train(training)
+        if training:
+            model.train()
 
 
 def _limits(model: "PreTrainedModel", prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[int]:

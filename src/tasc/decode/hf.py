@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tasc.decode._choice import HFChoice
     from tasc.decode.forward import Forward
     from tasc.decode.speculate import Row
-    from tasc.draft import Drafter
+    from tasc.draft.interface import Drafts
 
 # what `generate` prepares for a decoder-only model and the loop has of its own
 _OURS = {"attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep", "cache_position"}
@@ -61,11 +61,11 @@ class Speculative(Drafting):
             keep_logits=returned and generation_config.output_logits,
         )
         prompts = _prompts(input_ids, model_kwargs.get("attention_mask"))
-        control = self.control(model)
+        target, control = self.target(model), self.control(model)
         room = (choice.max_length or generation_config.max_length) - input_ids.shape[1]
         rows = self.rows(prompts, [room] * len(prompts))
         pad_id = _pad_id(generation_config)
-        forward = Forward(model, max(map(len, prompts)) + room, self.max_draft + 1)
+        forward = Forward(target, max(map(len, prompts)) + room, self.max_draft + 1)
         after = None if streamer is None else _Streamed(streamer, rows, pad_id)
         with torch.inference_mode():
             speculate(forward, rows, choice, control, pad_id=pad_id, after_pass=after)
@@ -78,7 +78,7 @@ class Speculative(Drafting):
         return _output(sequences, rows, choice, forward) if returned else sequences
 
 
-def speculative(drafter: "Drafter", **options: Any) -> Speculative:
+def speculative(drafter: "Drafts", **options: Any) -> Speculative:
     """Decoding with drafts, for `model.generate(..., custom_generate=...)` and for `tasc.generate(..., drafter=...)`.
 
     Args:

@@ -15,19 +15,8 @@ import torch
 from tasc.decode.forward import Forward
 from tasc.decode.verify import kept, n_accepted, until_end
 from tasc.draft.control import Control
+from tasc.draft.interface import SOURCES, DraftState
 from tasc.draft.recorded import Recorded
-
-
-class DraftState(Protocol):
-    """What the loop needs of `tasc.draft.DraftState`."""
-
-    def extend(self, ids: Any, /) -> None:
-        """Take in what the target produced."""
-        ...
-
-    def propose(self, max_tokens: int = 10, /) -> Any:
-        """The tokens that may come next."""
-        ...
 
 
 @dataclass(slots=True)
@@ -39,7 +28,7 @@ class Row:
         prompt: ids of the model.
         limit: most ids it may get, end token included.
         state: its drafter's memory; None decodes without drafts.
-        seen: the prompt as the drafter saw it; None where that is the prompt.
+        seen: the prompt as the drafter saw it; default: as it is.
         ids: what was produced, end token included.
         ended: whether it ended by itself.
         drafted, accepted: per pass.
@@ -51,7 +40,7 @@ class Row:
     prompt: list[int]
     limit: int
     state: DraftState | None = None
-    seen: list[int] | None = None
+    seen: list[int] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     ended: bool = False
     drafted: list[int] = field(default_factory=list)
@@ -59,6 +48,9 @@ class Row:
     sources: list[bytes] = field(default_factory=list)
     draft_seconds: float = 0.0
     verify_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.seen = self.seen or self.prompt
 
     @property
     def done(self) -> bool:
@@ -68,10 +60,11 @@ class Row:
     def recorded(self, slot: int) -> Recorded:
         """The request for a log; `slot` is its place in its batch."""
         return Recorded(
-            tuple(self.prompt if self.seen is None else self.seen),
+            tuple(self.seen),
             tuple(self.ids),
             tuple(self.drafted),
             tuple(self.accepted),
+            self.limit,
             1000 * (self.draft_seconds + self.verify_seconds),
             slot,
         )
@@ -141,7 +134,7 @@ def speculate(
     """
     live = list(rows)
     clock = time.perf_counter()
-    drafts, lap = _drafts(live, control, fed=max(len(row.prompt) for row in live)), time.perf_counter()
+    drafts, lap = _drafts(live, control, fed=max(len(row.seen) for row in live)), time.perf_counter()
     fed = [row.prompt + draft for row, draft in zip(live, drafts, strict=True)]
     n_logits = 1 + max(map(len, drafts))
     first = [n_logits - 1 - len(draft) for draft in drafts]
@@ -177,7 +170,8 @@ def _drafts(rows: Sequence[Row], control: Control | None, *, fed: int) -> list[l
     """The ids to verify behind each row's last token, as far as they are worth it."""
     if control is None:
         return [_note(row, [], b"") for row in rows]
-    context = max(len(row.prompt) + len(row.ids) for row in rows)
+    # the prompt as the drafter saw it, so that a replay, which knows no other, decides the same
+    context = max(len(row.seen) + len(row.ids) for row in rows)
     if not control.drafting:
         control.lengths([()] * len(rows), context=context, fed=fed)
         return [_note(row, [], b"") for row in rows]
@@ -234,7 +228,7 @@ class RequestStats:
     verify_ms: float
 
     @classmethod
-    def of(cls, row: Row, source_names: Sequence[str] = ()) -> "RequestStats":
+    def of(cls, row: Row) -> "RequestStats":
         """The statistics of a finished row."""
         widest = max(row.drafted, default=0)
         reach = Counter(row.drafted), Counter(row.accepted)
@@ -242,8 +236,7 @@ class RequestStats:
         sources: dict[str, list[int]] = {}
         for codes, accepted in zip(row.sources, row.accepted, strict=True):
             for place, code in enumerate(codes):
-                name = source_names[code] if code < len(source_names) else str(code)
-                counts = sources.setdefault(name, [0, 0])
+                counts = sources.setdefault(SOURCES[code], [0, 0])
                 counts[0] += 1
                 counts[1] += place < accepted
         return cls(

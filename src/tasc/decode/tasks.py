@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasc.corpus import Row, Template, make_template
+from tasc.decode.drafting import Drafting, summary
 from tasc.decode.generate import Generated
 from tasc.decode.load import device_name
 from tasc.decode.timing import Timing, timed_generate
@@ -54,6 +55,7 @@ class Completions:
             "bytes_per_output": n_bytes / n,
             "adoption": self.adoption,
             "unfinished": self.generated.ended.count(False) / n,
+            **({} if self.generated.requests is None else {"drafts": summary(self.generated.requests)}),
             **self.settings,
         }
 
@@ -68,6 +70,7 @@ def complete(
     batch_size: int = 8,
     max_new_tokens: int | None = None,
     repeats: int = 1,
+    drafting: Drafting | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Completions:
     """Write the completion of each row greedily, after a warm-up that is not timed.
@@ -80,6 +83,7 @@ def complete(
         template: how prompts are written; the same as in training.
         max_new_tokens: in ids of the model, n-grams count as one; default `default_max_new_tokens`.
         repeats: how often to measure; the outputs are the same each time.
+        drafting: drafts to decode with (`tasc.speculative`); the outputs stay the same.
         progress: called with the rows finished, `repeats * len(rows)` in all.
 
     Raises:
@@ -98,6 +102,7 @@ def complete(
         eos_id=end_ids(model, chosen),
         pad_id=chosen.eos_id,
         vocabulary=vocabulary,
+        drafting=drafting,
         progress=progress,
     )
     # n-grams written out: the texts do not depend on the tokenizer's copy of them

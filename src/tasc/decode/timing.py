@@ -12,6 +12,8 @@ from tasc.errors import OptionError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from tasc.decode.drafting import Drafting
+
 WARM_UP_PASSES = 4
 
 
@@ -68,6 +70,7 @@ def timed_generate(
     repeats: int = 1,
     batch_size: int = 8,
     max_new_tokens: int,
+    drafting: "Drafting | None" = None,
     progress: Callable[[int], None] | None = None,
     **options: Any,
 ) -> tuple[Generated, Timing]:
@@ -75,6 +78,7 @@ def timed_generate(
 
     Args:
         repeats: how often all prompts are generated; greedy outputs are the same each time.
+        drafting: drafts to decode with; each repetition begins with a fresh copy of it.
         progress: called with the rows finished, `repeats * len(prompts)` in all.
         options: see `tasc.decode.generate`.
 
@@ -84,11 +88,14 @@ def timed_generate(
     if repeats < 1:
         raise OptionError(f"repeats must be at least 1, got {repeats}")
     longest = sorted(prompts, key=len, reverse=True)[:batch_size]
-    generate(model, longest, batch_size=batch_size, max_new_tokens=min(WARM_UP_PASSES, max_new_tokens), **options)
-    runs = [
-        generate(model, prompts, batch_size=batch_size, max_new_tokens=max_new_tokens, progress=progress, **options)
-        for _ in range(repeats)
-    ]
+    settings: dict[str, Any] = {"batch_size": batch_size, **options}
+    warm_up = settings if drafting is None else settings | {"drafter": drafting.fresh()}
+    generate(model, longest, max_new_tokens=min(WARM_UP_PASSES, max_new_tokens), **warm_up)
+    runs = []
+    for repeat in range(repeats):
+        if drafting is not None:  # each repetition learns anew how well drafts pay, and only the first is recorded
+            settings["drafter"] = drafting.fresh(record=None if repeat else drafting.record)
+        runs.append(generate(model, prompts, max_new_tokens=max_new_tokens, progress=progress, **settings))
     typical = sorted(runs, key=lambda run: run.ms_per_output)[(repeats - 1) // 2]
     return typical, Timing(tuple(run.ms_per_output for run in runs))
 

@@ -114,8 +114,8 @@ class StepCost:
                 f"{path}: version {found.get('version')}, expected {VERSION}; write it again with 'tasc profile'"
             )
         try:
-            axes = [_integers(found[name]) for name in ("tokens", "batch_sizes", "contexts")]
-            return cls(*axes, found["ms"], float(found["draft_ms"]), dict(found["about"]))
+            tokens, batch_sizes, contexts = (_integers(found[name]) for name in ("tokens", "batch_sizes", "contexts"))
+            return cls(tokens, batch_sizes, contexts, found["ms"], float(found["draft_ms"]), dict(found["about"]))
         except (KeyError, TypeError, ValueError, OverflowError, OptionError) as error:
             raise DataError(f"{path}: {error}; write it again with 'tasc profile'") from error
 

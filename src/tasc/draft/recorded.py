@@ -28,6 +28,7 @@ class Recorded:
         drafted: tokens verified in each pass that the row took part in, the prompt's pass first.
         accepted: how many of them were the target's own choice; of a draft that goes past the end of the output, only
             those that were kept count. A pass brings `min(accepted + 1, what is left of the output)` ids.
+        limit: most ids the output could get, which bounds the last drafts; None where none was set.
         ms: the row's share of the time of its passes and drafts, in milliseconds; None where it was not measured.
         slot: the row's place among those it shared its first pass with; 0 begins a new batch.
 
@@ -44,6 +45,7 @@ class Recorded:
     output_ids: tuple[int, ...]
     drafted: tuple[int, ...]
     accepted: tuple[int, ...]
+    limit: int | None = None
     ms: float | None = None
     slot: int = 0
 
@@ -140,6 +142,7 @@ def _to_json(request: Recorded) -> dict[str, Any]:
         "output_ids": list(request.output_ids),
         "drafted": list(request.drafted),
         "accepted": list(request.accepted),
+        "limit": request.limit,
         "ms": None if request.ms is None else round(request.ms, 4),
         "slot": request.slot,
     }
@@ -150,7 +153,9 @@ def _from_json(row: dict[str, Any]) -> Recorded:
     if ms is not None and not (isinstance(ms, int | float) and math.isfinite(ms) and ms >= 0):
         raise ValueError(f"ms is {ms!r}")
     lists = [_ids(name, row[name]) for name in ("prompt_ids", "output_ids", "drafted", "accepted")]
-    return Recorded(*lists, ms=ms, slot=_ids("slot", [row.get("slot", 0)])[0])
+    limit = row.get("limit")
+    limit = None if limit is None else _ids("limit", [limit])[0]
+    return Recorded(*lists, limit=limit, ms=ms, slot=_ids("slot", [row.get("slot", 0)])[0])
 
 
 def _ids(name: str, values: Sequence[Any]) -> tuple[int, ...]:
