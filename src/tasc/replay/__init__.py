@@ -1,0 +1,1 @@
+"""Drafters without a model: on recorded or reference outputs, next to their rivals."""
