@@ -19,7 +19,7 @@ def command(
     tokens: TokensOption = "1,2,4,8,16",
     batch_sizes: BatchSizesOption = "1,8",
     contexts: ContextsOption = "64,256",
-    repeats: Annotated[int, typer.Option(min=1, help="Passes of each size; times are medians.")] = 15,
+    repeats: Annotated[int, typer.Option(min=1, help="Passes of each size; the fastest counts.")] = 15,
     device: options.DeviceOption = "auto",
     dtype: options.DtypeOption = "auto",
     trust_remote_code: options.TrustOption = False,

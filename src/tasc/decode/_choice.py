@@ -80,6 +80,8 @@ class HFChoice:
                 self.max_length = min(lengths)
             else:
                 self.criteria.append(criterion)
+        own = all(type(criterion).__module__ == stopping_criteria.__name__ for criterion in self.criteria)
+        self.ask_ahead = own and self.device.type != "cpu"
         self.needs_ids = not self.blind or bool(self.criteria)
         # a row's ids on the device, prompt and output, with room that grows
         self.ids = [line[None] for line in input_ids] if self.needs_ids else []
@@ -163,12 +165,15 @@ class HFChoice:
         """Ask the criteria after every token, in order, as plain decoding does."""
         known = self.ids[row.index]
         every = torch.cat([known, torch.tensor([ids], device=self.device)], dim=1)
+        answers: list[torch.Tensor] = []
         for n in range(1, len(ids) + 1):
             so_far = every[:, : known.shape[1] + n]
-            stop = [bool(torch.as_tensor(criterion(so_far, None)).any()) for criterion in self.criteria]
-            if any(stop):
+            given = [torch.as_tensor(criterion(so_far, None), device=self.device) for criterion in self.criteria]
+            answers.append(torch.stack([answer.any() for answer in given]).any())
+            if not self.ask_ahead and answers[-1]:
                 return n, True
-        return len(ids), ended
+        stops = torch.stack(answers).tolist() if self.ask_ahead else []
+        return (stops.index(True) + 1, True) if True in stops else (len(ids), ended)
 
     def _extend(self, row: Row, ids: list[int]) -> None:
         new = torch.tensor([ids], dtype=torch.int64, device=self.device)
@@ -183,7 +188,11 @@ def _for_rows(processors: Any, row: int, n_rows: int) -> Any:
     for processor in processors:
         if type(processor) in _BATCH:
             raise OptionError(f"{type(processor).__name__} works with drafts one row at a time; pass one row per call")
-        if type(processor) is logits_process.PrefixConstrainedLogitsProcessor:
+        padding = getattr(processor, "prompt_ignore_length", None)
+        if type(processor) is logits_process.RepetitionPenaltyLogitsProcessor and isinstance(padding, torch.Tensor):
+            own = padding[row : row + 1]
+            bound.append(logits_process.RepetitionPenaltyLogitsProcessor(processor.penalty, prompt_ignore_length=own))
+        elif type(processor) is logits_process.PrefixConstrainedLogitsProcessor:
             allowed = processor._prefix_allowed_tokens_fn
             bound.append(logits_process.PrefixConstrainedLogitsProcessor(lambda _, ids, f=allowed: f(row, ids), 1))
         else:

@@ -25,12 +25,12 @@ class Target:
 
     def __init__(self, model: "PreTrainedModel") -> None:
         self.model: Any = model
+        self.n_layers, self.window = cache_layers(model)
         unwrap: Any = getattr(model, "get_base_model", None)  # PEFT's own forward takes anything and passes it on
         accepted = inspect.signature((model if unwrap is None else unwrap()).forward).parameters
         if "position_ids" not in accepted:
             raise ModelError(f"drafts need a model that takes position_ids, {type(model).__name__} does not")
         self.keeps_logits = "logits_to_keep" in accepted
-        self.n_layers, self.window = cache_layers(model)
 
 
 class Forward:

@@ -49,6 +49,7 @@ class Speculative(Drafting):
         from tasc.decode.forward import Forward
         from tasc.decode.speculate import speculate
 
+        target, control = self.target(model), self.control(model)
         streamer = _given_to_generate("streamer") if streamer is None else streamer
         _check(generation_config, synced_gpus or _given_to_generate("synced_gpus"), model_kwargs)
         returned = bool(generation_config.return_dict_in_generate)
@@ -61,7 +62,6 @@ class Speculative(Drafting):
             keep_logits=returned and generation_config.output_logits,
         )
         prompts = _prompts(input_ids, model_kwargs.get("attention_mask"))
-        target, control = self.target(model), self.control(model)
         room = (choice.max_length or generation_config.max_length) - input_ids.shape[1]
         rows = self.rows(prompts, [room] * len(prompts))
         pad_id = _pad_id(generation_config)

@@ -1,6 +1,5 @@
 """Measures what a forward pass costs: the curve that decides how long drafts are (`tasc.StepCost`)."""
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -29,8 +28,8 @@ def profile(
 ) -> StepCost:
     """Time passes of the loop that decodes with drafts, choice of the tokens included.
 
-    The sizes take turns, so that what slows the machine down for a while meets all of them; each time is the median of
-    `repeats` passes.
+    The sizes take turns, and of each the fastest pass counts: what else runs on the machine only ever adds, and adds
+    more to long passes than to short ones.
 
     Args:
         model: decoder-only, with a cache that can be rolled back.
@@ -67,7 +66,7 @@ def profile(
                     seconds.setdefault((n_rows, context, k), []).append(taken[k])
                 if progress is not None and round_:
                     progress(len(tokens))
-    ms = [[[1000 * statistics.median(seconds[b, c, k]) for k in tokens] for c in fitting] for b in batch_sizes]
+    ms = [[[1000 * min(seconds[b, c, k]) for k in tokens] for c in fitting] for b in batch_sizes]
     about = {
         "model": getattr(model.config, "_name_or_path", "") or type(model).__name__,
         "device": device_name(model),

@@ -89,7 +89,7 @@ def timed_generate(
         raise OptionError(f"repeats must be at least 1, got {repeats}")
     longest = sorted(prompts, key=len, reverse=True)[:batch_size]
     settings: dict[str, Any] = {"batch_size": batch_size, **options}
-    warm_up = settings if drafting is None else settings | {"drafter": drafting.fresh()}
+    warm_up = settings if drafting is None else dict(settings, drafter=drafting.fresh())
     generate(model, longest, max_new_tokens=min(WARM_UP_PASSES, max_new_tokens), **warm_up)
     runs = []
     for repeat in range(repeats):

@@ -13,16 +13,17 @@ def n_accepted(draft: Sequence[int], chosen: Sequence[int]) -> int:
 
     Args:
         draft: the drafted ids.
-        chosen: the target's ids for the same places; more may follow.
+        chosen: the target's ids for the same places, as far as they were asked for; more may follow.
 
     Example:
         >>> n_accepted([5, 6, 7], [5, 6, 9, 4])
         2
     """
-    for place, token in enumerate(draft):
-        if token != chosen[place]:
+    n = min(len(draft), len(chosen))
+    for place in range(n):
+        if draft[place] != chosen[place]:
             return place
-    return len(draft)
+    return n
 
 
 def kept(draft: Sequence[int], chosen: Sequence[int]) -> list[int]:

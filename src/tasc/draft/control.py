@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from tasc.draft.cost import StepCost
 from tasc.errors import OptionError
 
-CREDIT = 2.0  # passes that drafting may lose before it is switched off
-PROBE_CREDIT = 0.5  # passes that a probe may lose
+CREDIT = 2.0  # passes that drafting may lose at first
+MOST_CREDIT = 8.0  # passes that it may lose once it has gained them: good drafts have unlucky runs
+PROBE_CREDIT = 1.0  # passes that a probe may lose
 FIRST_PAUSE, LONGEST_PAUSE = 32, 1024  # passes without drafts; each probe that fails doubles them
 PACE_MEMORY = 0.98  # of the pace that passes had so far, per pass
 
@@ -106,8 +107,8 @@ class Control:
             return
         spent = n_rows * self.cost.draft_ms + costs[width] - costs[0]
         saved = (total - n_rows) / n_rows  # passes that the rows did not need, on average
-        self._credit = min(self._credit + saved - spent / self._plain_ms, CREDIT)
-        if self._credit == CREDIT:
+        self._credit = min(self._credit + saved - spent / self._plain_ms, MOST_CREDIT)
+        if self._credit == MOST_CREDIT:
             self._next_pause = FIRST_PAUSE
         if self._credit < 0 and self.switch_off:
             self._pause, self._credit = self._next_pause, PROBE_CREDIT

@@ -148,7 +148,9 @@ def _to_json(request: Recorded) -> dict[str, Any]:
     }
 
 
-def _from_json(row: dict[str, Any]) -> Recorded:
+def _from_json(row: Any) -> Recorded:
+    if not isinstance(row, dict):
+        raise ValueError("not an object")
     ms = row.get("ms")
     if ms is not None and not (isinstance(ms, int | float) and math.isfinite(ms) and ms >= 0):
         raise ValueError(f"ms is {ms!r}")

@@ -1,0 +1,124 @@
+"""When to draft: losses are bounded, gains are not lost, and the same calls decide the same."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasc.draft.control import LONGEST_PAUSE, Control
+from tasc.draft.cost import StepCost
+from tasc.errors import OptionError
+
+CPU = StepCost.default("cpu")
+
+
+def simulate(
+    control: Control, n_passes: int, claimed: float, real: float, *, n_rows: int = 1, seed: int = 0, length: int = 10
+) -> tuple[float, int, int]:
+    """Milliseconds by the curve, tokens and passes with drafts; each token is accepted with probability `real`."""
+    rng = np.random.default_rng(seed)
+    ms, tokens, with_drafts = 0.0, 0, 0
+    for _ in range(n_passes):
+        wanted = control.drafting
+        lengths = control.lengths([[claimed] * length if wanted else []] * n_rows)
+        produced = [1 + int((np.cumprod(rng.random(n) < real)).sum()) for n in lengths]
+        control.observe(produced)
+        ms += control.cost.step_ms(1 + max(lengths), batch_size=n_rows) + wanted * n_rows * control.cost.draft_ms
+        tokens += sum(produced)
+        with_drafts += max(lengths) > 0
+    return ms, tokens, with_drafts
+
+
+@pytest.mark.parametrize("n_rows", [1, 8])
+@pytest.mark.parametrize("claimed", [0.3, 0.6, 0.95])
+def test_drafts_that_are_never_right_cost_less_than_two_percent(claimed, n_rows):
+    ms, tokens, with_drafts = simulate(Control(CPU), 2000, claimed, 0.0, n_rows=n_rows)
+    plain = tokens / n_rows * CPU.step_ms(1, batch_size=n_rows)
+    assert tokens == 2000 * n_rows
+    assert ms <= 1.02 * plain
+    assert with_drafts > 3 or claimed == 0.3, "it must probe again"
+
+
+def test_making_drafts_that_are_not_worth_verifying_ends_too():
+    control = Control(StepCost.default("cpu"))
+    ms, tokens, with_drafts = simulate(control, 3000, 0.01, 0.0)
+    assert with_drafts == 0
+    assert ms <= 1.005 * tokens * CPU.step_ms(1)
+
+
+def test_without_the_switch_losses_go_on():
+    ms, tokens, _ = simulate(Control(CPU, switch_off=False), 1000, 0.95, 0.0)
+    assert ms > 1.5 * tokens * CPU.step_ms(1)
+
+
+def test_good_drafts_are_never_switched_off():
+    control = Control(CPU)
+    ms, tokens, with_drafts = simulate(control, 2000, 0.8, 0.8)
+    assert with_drafts == 2000
+    assert tokens * CPU.step_ms(1) / ms > 1.8
+
+
+def test_drafts_that_become_right_are_found_again():
+    control = Control(CPU)
+    simulate(control, 20_000, 0.9, 0.0)
+    _, _, with_drafts = simulate(control, 2 * LONGEST_PAUSE, 0.9, 0.9)
+    assert with_drafts > LONGEST_PAUSE / 2
+
+
+def test_the_pace_of_the_run_makes_the_run_faster_than_each_pass_on_its_own():
+    """Drafts that are sometimes sure and mostly doubtful: doubtful ones are left to faster passes."""
+
+    def run(with_pace: bool) -> float:
+        rng, control = np.random.default_rng(1), Control(CPU)
+        ms = tokens = 0.0
+        for _ in range(4000):
+            p = 0.97 if rng.random() < 0.5 else 0.3
+            draft = [p] * 10
+            n = control.lengths([draft])[0] if with_pace else CPU.best_length(draft)
+            got = 1 + int((np.cumprod(rng.random(n) < p)).sum())
+            if with_pace:
+                control.observe([got])
+            ms, tokens = ms + CPU.step_ms(1 + n), tokens + got
+        return tokens / ms
+
+    assert run(True) > 1.005 * run(False)
+
+
+def test_rows_decide_together():
+    lengths = Control(CPU).lengths([[0.95] * 10, *[[]] * 7])
+    assert lengths[0] < 5
+    assert lengths[1:] == [0] * 7
+    assert Control(CPU).lengths([[0.95] * 10])[0] >= 8
+
+
+def test_the_prompt_s_pass_drafts_more_freely():
+    """Tokens beside a prompt's cost only their own share."""
+    doubtful = [0.3] * 3
+    curve = StepCost((1, 2, 4, 8), (1,), (0,), [[[1.0, 1.5, 1.6, 1.8]]])
+    assert Control(curve).lengths([doubtful], fed=1) == [0]
+    assert Control(curve).lengths([doubtful], fed=20)[0] > 0
+
+
+def test_max_draft_and_min_gain():
+    assert Control(CPU, max_draft=3).lengths([[1.0] * 10]) == [3]
+    draft = [0.5, 0.3]
+    assert Control(CPU).lengths([draft])[0] > 0
+    assert Control(CPU, min_gain=0.5).lengths([draft]) == [0]
+    assert Control(CPU, min_gain=0.5).lengths([[0.95] * 8])[0] > 4
+
+
+@given(st.lists(st.tuples(st.lists(st.floats(0, 1, width=32), max_size=5), st.integers(1, 6)), max_size=60))
+def test_the_same_calls_decide_the_same(calls):
+    one, other = Control(CPU, max_draft=4), Control(CPU, max_draft=4)
+    for probabilities, produced in calls:
+        assert one.drafting == other.drafting
+        draft = probabilities if one.drafting else []
+        assert one.lengths([draft]) == other.lengths([np.array(draft, np.float32)])
+        one.observe([produced])
+        other.observe([produced])
+
+
+@pytest.mark.parametrize("options", [{"max_draft": 0}, {"min_gain": -0.1}, {"min_gain": float("inf")}])
+def test_options_out_of_range(options):
+    with pytest.raises(OptionError):
+        Control(CPU, **options)

@@ -1,0 +1,126 @@
+"""The step-cost curve: interpolation, the best length against trying all, and files."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasc.draft.cost import StepCost
+from tasc.errors import DataError, OptionError
+
+CURVE = StepCost((1, 2, 4), (1, 8), (0, 128), [[[1, 2, 4], [2, 3, 5]], [[8, 16, 32], [9, 17, 33]]])
+PROBABILITIES = st.lists(st.floats(0, 1, width=32), max_size=12)
+
+
+def test_between_the_points_it_is_linear_and_beyond_them_too():
+    assert CURVE.step_ms(1, context=0) == 1
+    assert CURVE.step_ms(3, context=0) == 3
+    assert CURVE.step_ms(6, context=0) == 6
+    assert CURVE.step_ms(100, context=0) == 100
+    assert CURVE.step_ms(1, batch_size=8, context=0) == 8
+    assert CURVE.step_ms(1, batch_size=15, context=0) == 15
+    assert CURVE.step_ms(2, context=64) == 2.5
+    assert CURVE.step_ms(2, context=127) == 2.5, "the context is looked up in steps of 64"
+    assert CURVE.step_ms(2, context=10_000) == 3, "contexts beyond those measured count as the last"
+
+
+def test_costs_are_those_of_single_passes():
+    for fed, batch_size, context in itertools.product((1, 2, 3, 9), (1, 3, 8, 20), (0, 64, 500)):
+        costs = CURVE.costs(12, batch_size=batch_size, context=context, fed=fed)
+        expected = [CURVE.step_ms(fed + w, batch_size=batch_size, context=context) for w in range(13)]
+        assert costs[:13] == pytest.approx(expected)
+
+
+def expected_tokens(rows: list[list[float]], width: int) -> float:
+    return sum(1 + sum(float(np.prod(row[:k])) for k in range(1, min(width, len(row)) + 1)) for row in rows)
+
+
+@given(st.lists(PROBABILITIES, min_size=1, max_size=4), st.integers(1, 5), st.floats(0, 4) | st.none())
+def test_the_best_width_beats_every_other(rows, fed, pace):
+    width = CURVE.best_width(rows, context=0, fed=fed, tokens_per_ms=pace)
+    longest = max(map(len, rows))
+    assert 0 <= width <= longest
+
+    def worth(w: int) -> float:
+        cost = CURVE.step_ms(fed + w, batch_size=len(rows), context=0)
+        return expected_tokens(rows, w) / cost if pace is None else expected_tokens(rows, w) - pace * cost
+
+    assert worth(width) == pytest.approx(max(worth(w) for w in range(longest + 1)), rel=1e-6, abs=1e-6)
+
+
+def test_arrays_and_lists_are_alike():
+    probabilities = [0.9, 0.5, 0.8]
+    as_array = np.array(probabilities, np.float32)
+    cost = StepCost.default("cpu")
+    assert cost.best_length(as_array) == cost.best_length(as_array.tolist())
+    assert cost.best_length([]) == cost.best_length(np.zeros(0, np.float32)) == 0
+
+
+def test_defaults_free_on_cuda_and_dear_on_a_cpu():
+    unlikely = [0.02] * 10
+    assert StepCost.default("cuda:1").best_length(unlikely) == 10
+    assert StepCost.default("cpu").best_length(unlikely) == 0
+    assert StepCost.default("cpu").best_length([0.95] * 10) >= 8
+    assert StepCost.default("cpu").best_width([[0.95] * 10] + [[]] * 7) < 4, "seven rows would wait for one"
+
+
+def test_noise_never_makes_a_wider_pass_cheaper():
+    cost = StepCost((1, 2, 4), (1,), (0,), [[[2.0, 1.0, 3.0]]])
+    assert [cost.step_ms(k) for k in (1, 2, 4)] == [2, 2, 3]
+
+
+def test_a_falling_batch_axis_does_not_reach_zero():
+    cost = StepCost((1, 2), (1, 8), (0,), [[[5.0, 6.0]], [[1.0, 2.0]]])
+    assert cost.step_ms(1, batch_size=64) > 0
+
+
+def test_a_file_comes_back(tmp_path):
+    cost = StepCost((1, 2, 4), (1, 8), (0, 128), CURVE.ms, 0.07, {"model": "m", "threads": 2})
+    cost.save(tmp_path / "cost.json")
+    again = StepCost.load(tmp_path / "cost.json")
+    assert again.to_json() == cost.to_json()
+    assert again.step_ms(3, batch_size=4, context=70) == cost.step_ms(3, batch_size=4, context=70)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"format": "other"}, "not a step-cost file"),
+        ({"version": 2}, "version 2, expected 1"),
+        ({"tokens": [2, 4]}, "must begin with 1"),
+        ({"tokens": [1, 4, 2]}, "must ascend"),
+        ({"tokens": [1, 2.5, 4]}, "whole numbers"),
+        ({"tokens": "1,2,4"}, "whole numbers"),
+        ({"batch_sizes": []}, "must ascend"),
+        ({"ms": [[[1, 2, 4]]]}, "shape"),
+        ({"ms": [[[1, 2, 4], [2, 3, 5]], [[8, 16, 32], [9, 17, -1]]]}, "positive"),
+        ({"ms": [[[1, 2, 4], [2, 3, 5]], [[8, 16, 32], [9, 17]]]}, "cost.json"),
+        ({"ms": "x"}, "cost.json"),
+        ({"draft_ms": -1}, "draft_ms"),
+        ({"draft_ms": None}, "cost.json"),
+        ({"about": None}, "cost.json"),
+    ],
+)
+def test_a_damaged_file_is_refused(tmp_path, change, says):
+    path = tmp_path / "cost.json"
+    path.write_text(json.dumps(CURVE.to_json() | change))
+    with pytest.raises(DataError, match=says):
+        StepCost.load(path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "7", '{"format": "tasc-step-cost", "version": 1}', "\x00"])
+def test_anything_else_is_refused(tmp_path, text):
+    path = tmp_path / "cost.json"
+    path.write_text(text)
+    with pytest.raises(DataError):
+        StepCost.load(path)
+
+
+def test_values_out_of_range_are_refused():
+    with pytest.raises(OptionError, match="positive"):
+        StepCost((1,), (1,), (0,), [[[float("nan")]]])
+    with pytest.raises(OptionError, match="contexts must ascend from at least 0"):
+        StepCost((1,), (1,), (-1,), [[[1.0]]])
