@@ -106,18 +106,26 @@ class StepCost:
             DataError: the file is not a step-cost file, of another version, or its values make no curve.
             OSError: the file cannot be opened.
         """
-        found = read_json(path)
+        return cls.from_json(read_json(path), source=os.fspath(path))
+
+    @classmethod
+    def from_json(cls, found: Any, *, source: str = "step costs") -> "StepCost":
+        """The curve of what `to_json` gave, for example in the first line of a log.
+
+        Raises:
+            DataError: see `load`; the message begins with `source`.
+        """
         if not isinstance(found, dict) or found.get("format") != FORMAT:
-            raise DataError(f"{path}: not a step-cost file; write one with 'tasc profile -o {path}'")
+            raise DataError(f"{source}: not a step-cost file; write one with 'tasc profile'")
         if found.get("version") != VERSION:
             raise DataError(
-                f"{path}: version {found.get('version')}, expected {VERSION}; write it again with 'tasc profile'"
+                f"{source}: version {found.get('version')}, expected {VERSION}; write it again with 'tasc profile'"
             )
         try:
             tokens, batch_sizes, contexts = (_integers(found[name]) for name in ("tokens", "batch_sizes", "contexts"))
             return cls(tokens, batch_sizes, contexts, found["ms"], float(found["draft_ms"]), dict(found["about"]))
         except (KeyError, TypeError, ValueError, OverflowError, OptionError) as error:
-            raise DataError(f"{path}: {error}; write it again with 'tasc profile'") from error
+            raise DataError(f"{source}: {error}; write it again with 'tasc profile'") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the curve as JSON, atomically."""
