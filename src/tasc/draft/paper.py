@@ -11,8 +11,9 @@ What the paper says, and where it is silent what we do:
 - Mixture `lam * p_corpus + (1 - lam) * p_prompt`; a half that knows nothing leaves the other alone. A draft is the chain
   of the most likely tokens, the lowest id among equals, up to the end token.
 
-These choices give the reference figures in `tests/replay/test_simulate.py`. The n-gram models are read off the suffix array of an
-`Index`; what was found for a context is kept in a table of fixed size, so that it is looked up once. Knows ids only.
+These choices give the reference figures in `tests/replay/test_simulate.py`. The n-gram models are read off the suffix
+array of an `Index`; what was found for a context is kept in a table of fixed size, so that it is looked up once. Knows
+ids only.
 """
 
 from typing import Any

@@ -1,0 +1,264 @@
+"""`tasc replay`: what a drafter would bring, on known outputs or the log of a run, without a model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tasc.cli import generate as options
+from tasc.cli._console import emit, progress
+from tasc.cli._tasks import report_skipped
+from tasc.errors import DataError, FingerprintError, OptionError, TokenizerError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from transformers import PreTrainedTokenizerFast
+
+    from tasc.corpus import Row, TokenCorpus
+    from tasc.draft import Drafter
+    from tasc.draft.cost import StepCost
+    from tasc.draft.interface import Drafts
+
+MAX_DRAFT = 10
+
+
+def command(
+    drafter: Annotated[Path, typer.Option(help="Drafter file from `tasc draft build`.")],
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", help="Test rows: JSONL, CSV, Parquet, folder or Hub name.")
+    ] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="Log that `tasc generate --record` wrote, instead of --data.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder or Hub name of the tokenizer [the one the drafter was built with].")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Rivals to compare: paper, corpus, prompt-lookup, suffix, suffix-best.")
+    ] = None,
+    cost: Annotated[
+        Path | None,
+        typer.Option(help="Step-cost curve from `tasc profile`; default: the log's, or one typical of a CPU."),
+    ] = None,
+    max_draft: Annotated[
+        int | None, typer.Option(min=1, help=f"Most drafted tokens per pass. Default: the log's, or {MAX_DRAFT}.")
+    ] = None,
+    min_probability: Annotated[
+        float, typer.Option(min=0, max=1, help="End a draft where all of it is less likely than this to be accepted.")
+    ] = 0.0,
+    batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Rows that share passes.")] = 1,
+    max_prompt: Annotated[int, typer.Option(min=1, help="Cut prompts to so many tokens.")] = 1500,
+    limit: options.LimitOption = None,
+    split: options.SplitOption = None,
+    prompt_column: options.PromptColumnOption = "prompt",
+    completion_column: options.CompletionColumnOption = "completion",
+    skip_bad: options.SkipBadOption = False,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Measure drafters on known outputs, without a model.
+
+    With `--data`, the tokens per pass are those of whole drafts, where the first token of each output is given. The
+    speed-up is predicted for decoding as `tasc generate` does it, which drafts before the prompt's pass and chooses
+    lengths by the cost curve.
+
+    With `--log`, everything is as in the recorded run: batches, options and, for the same drafter, its passes.
+
+    Rivals know the outputs that the drafter was built from.
+    """
+    from tasc.draft import Drafter
+
+    if (data is None) == (log is None):
+        raise typer.BadParameter("pass --data, test rows, or --log, a recorded run")
+    loaded = Drafter.load(drafter)
+    contenders = [(drafter.name, loaded), *_rivals(against, loaded)]
+    if log is not None:
+        report = _replay_log(log, loaded, contenders, cost, max_draft, limit)
+    else:
+        rows = _Rows(
+            data or "",
+            split=split,
+            prompt_column=prompt_column,
+            completion_column=completion_column,
+            skip_bad=skip_bad,
+            limit=limit,
+        )
+        prompts, outputs = rows.encode(loaded, _tokenizer(loaded, drafter, tokenizer), max_prompt)
+        whole = {"max_draft": max_draft or MAX_DRAFT, "min_probability": min_probability, "batch_size": batch_size}
+        report = {"skipped_rows": rows.n_skipped, **_replay_data(contenders, prompts, outputs, _cost(cost), whole)}
+    report = {"drafter": drafter, "data": data, "log": log, **report}
+    emit(report, as_json=as_json, human=lambda: _table(report))
+
+
+def _rivals(names: str | None, drafter: "Drafter") -> list[tuple[str, "Drafts"]]:
+    from tasc.replay.rivals import make_rival
+
+    wanted = [name.strip() for name in (names or "").split(",") if name.strip()]
+    return [(name, make_rival(name, drafter.index)) for name in wanted]
+
+
+def _replay_data(
+    contenders: Sequence[tuple[str, "Drafts"]], prompts: Any, outputs: Any, cost: "StepCost", whole: dict[str, Any]
+) -> dict[str, Any]:
+    """Each drafter twice: whole drafts for the tokens per pass, and as decoding does it for the time."""
+    from tasc.draft.control import Control
+    from tasc.replay import replay
+
+    results = []
+    with progress("replaying", total=len(prompts) * len(contenders)) as advance:
+        for name, drafter in contenders:
+            by_length = replay(drafter, prompts, outputs, name=name, cost=cost, **whole)
+            control = Control(cost, max_draft=whole["max_draft"])
+            decoded = replay(
+                drafter,
+                prompts,
+                outputs,
+                control=control,
+                before_prefill=True,
+                batch_size=whole["batch_size"],
+                progress=advance,
+            )
+            decoding = decoded.to_json()
+            shown = ("tokens_per_pass", "drafted_per_pass", "passes_per_output", "predicted_speedup")
+            results.append(
+                by_length.to_json()
+                | {"predicted_speedup": decoding["predicted_speedup"]}
+                | {"plain_ms_per_output": decoding["plain_ms_per_output"]}
+                | {"drafted_ms_per_output": decoding["drafted_ms_per_output"]}
+                | {"whole_drafts_speedup": by_length.predicted_speedup}
+                | {"decoding": {key: decoding[key] for key in shown}}
+            )
+    return {"rows": len(prompts), **whole, "cost": cost.about, "results": results}
+
+
+def _replay_log(
+    path: Path,
+    drafter: "Drafter",
+    contenders: Sequence[tuple[str, "Drafts"]],
+    cost: Path | None,
+    max_draft: int | None,
+    limit: int | None,
+) -> dict[str, Any]:
+    from tasc.draft.control import Control
+    from tasc.draft.cost import StepCost
+    from tasc.draft.recorded import read_log
+    from tasc.replay import replay_log
+
+    log = read_log(path)
+    requests = log.requests[:limit]
+    if not requests:
+        raise DataError(f"{path}: no recorded request; record a run with 'tasc generate --record'")
+    recorded_with = log.about.get("fingerprint")
+    if recorded_with not in (None, drafter.fingerprint):
+        raise FingerprintError(
+            f"{path}: recorded with tokenizer {recorded_with}, the drafter has {drafter.fingerprint}"
+        )
+    chosen = {key: log.about[key] for key in ("max_draft", "min_gain", "switch_off") if key in log.about}
+    if max_draft is not None:
+        chosen["max_draft"] = max_draft
+    stored = log.about.get("cost")
+    curve = _cost(cost) if cost is not None or stored is None else StepCost.from_json(stored, source=str(path))
+    passes = sum(request.passes for request in requests)
+    recorded = {
+        "tokens_per_pass": sum(len(request.output_ids) for request in requests) / passes,
+        "drafted_per_pass": sum(sum(request.drafted) for request in requests) / passes,
+    }
+    results = []
+    with progress("replaying", total=len(requests) * len(contenders)) as advance:
+        for name, one in contenders:
+            done = replay_log(one, requests, name=name, control=Control(curve, **chosen), progress=advance)
+            same = all(
+                (a.drafted, a.accepted) == (b.drafted, b.accepted) for a, b in zip(done.requests, requests, strict=True)
+            )
+            results.append(done.to_json() | {"same_passes": same})
+    return {"rows": len(requests), **chosen, "cost": curve.about, "recorded": recorded, "results": results}
+
+
+def _cost(path: Path | None) -> "StepCost":
+    from tasc.draft.cost import StepCost
+
+    return StepCost.default("cpu") if path is None else StepCost.load(path)
+
+
+class _Rows:
+    """Test rows, and their ids as a drafter knows them."""
+
+    def __init__(self, data: str, **choice: Any) -> None:
+        from tasc.corpus import load_tasks
+
+        self.tasks = load_tasks(data, **choice)
+        self.n_skipped = self.tasks.n_skipped
+        report_skipped(self.tasks)
+
+    def encode(
+        self, drafter: "Drafter", tokenizer: "PreTrainedTokenizerFast", max_prompt: int
+    ) -> tuple["TokenCorpus", "TokenCorpus"]:
+        """Prompts and outputs with their end token, n-grams merged where the drafter's vocabulary has them."""
+        from tasc.corpus import TokenCorpus
+
+        outputs = TokenCorpus.encode(self.tasks.completions, tokenizer)
+        prompts = TokenCorpus.from_rows(
+            ids[:max_prompt] for ids in _prompts(tokenizer, self.tasks.rows, drafter.template)
+        )
+        if drafter.vocabulary is not None:
+            prompts, outputs = drafter.vocabulary.merge_corpus(prompts), drafter.vocabulary.merge_corpus(outputs)
+        return prompts, TokenCorpus.from_rows([*ids.tolist(), drafter.eos_id] for ids in outputs)
+
+
+def _prompts(tokenizer: "PreTrainedTokenizerFast", rows: "Sequence[Row]", template: str) -> Any:
+    from tasc.corpus import TokenCorpus, make_template
+
+    if template in ("", "none"):  # the bare prompt
+        return TokenCorpus.encode([row.prompt for row in rows], tokenizer)
+    return make_template(tokenizer, template).encode_prompts(rows)
+
+
+def _tokenizer(drafter: "Drafter", path: Path, given: str | None) -> "PreTrainedTokenizerFast":
+    """The tokenizer to read the rows with; it must be the one that the drafter was built with."""
+    from tasc.corpus import fingerprint, load_tokenizer
+
+    if given is None and not drafter.tokenizer:
+        raise OptionError(f"{path} does not say which tokenizer it was built with; pass --tokenizer")
+    try:
+        tokenizer = load_tokenizer(given or drafter.tokenizer)
+    except TokenizerError as error:
+        if given is not None:
+            raise
+        raise TokenizerError(
+            f"{path} was built with a tokenizer that is not there: {error}; pass --tokenizer"
+        ) from error
+    fitting = {drafter.fingerprint}
+    if drafter.vocabulary is not None:
+        fitting.add(drafter.vocabulary.fingerprint)
+    if fingerprint(tokenizer) not in fitting:
+        raise FingerprintError(
+            f"{path} was built with tokenizer {drafter.fingerprint}, {given or drafter.tokenizer} is "
+            f"{fingerprint(tokenizer)}; pass the one it was built with as --tokenizer"
+        )
+    return tokenizer
+
+
+def _table(report: dict[str, Any]) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    title = f"{report['rows']:,} outputs, drafts of at most {report.get('max_draft', MAX_DRAFT)} tokens"
+    if report.get("recorded"):
+        title += ", recorded {tokens_per_pass:.2f} tokens per pass".format_map(report["recorded"])
+    table = Table(title=title, title_justify="left")
+    table.add_column("drafter")
+    for name in ("tokens/pass", "ratio", "drafted/pass", "first accepted", "propose", "predicted speed-up"):
+        table.add_column(name, justify="right")
+    first = report["results"][0]["tokens_per_pass"]
+    for result in report["results"]:
+        accepted = result["acceptance_by_position"]
+        table.add_row(
+            Text(result["name"]),
+            f"{result['tokens_per_pass']:.2f}",
+            f"{result['tokens_per_pass'] / first:.2f}",
+            f"{result['drafted_per_pass']:.2f}",
+            f"{accepted[0]:.0%}" if accepted else "",
+            f"{result['propose_us']:.1f} us",
+            f"{result['predicted_speedup']:.2f}",
+        )
+    return table
