@@ -1,6 +1,7 @@
 """Drafters for tests: they know the right continuation, and may be told where to be wrong."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,8 @@ class Script:
         vocab_size: int = 96,
         fingerprint: str = "",
     ) -> None:
-        self.table, self.change, self.probability = table, change, probability
+        self.table: Any = table
+        self.change, self.probability = change, probability
         self.vocab_size, self.fingerprint = vocab_size, fingerprint
         self.states: list[ScriptState] = []
         self.prompts: list[tuple[int, ...]] = []

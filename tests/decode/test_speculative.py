@@ -288,7 +288,7 @@ def test_stop_strings(ahead):
     prompt = tokenizer("wake me up").input_ids
     written = model.generate(**one(prompt), **options)[0, len(prompt) :].tolist()
     drafter = Script({tuple(prompt): written}, vocab_size=len(tokenizer))
-    stops = {tokenizer.decode(written[place : place + 2])[-3:] for place in range(3, 30, 4)}
+    stops = {str(tokenizer.decode(written[place : place + 2]))[-3:] for place in range(3, 30, 4)}
     lengths = set()
     for stop in stops:
         criteria = StoppingCriteriaList([StopStringCriteria(tokenizer, [stop])])

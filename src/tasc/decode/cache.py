@@ -42,7 +42,10 @@ class Columns:
 
 
 class RowLayer(CacheLayerMixin):
-    """Keys and values of one layer, as [n_rows, capacity, n_heads, head_dim] (the order in which they are computed)."""
+    """Keys and values of one layer: [n_rows, n_heads, capacity, head_dim].
+
+    In memory a column's heads lie side by side, so that a token's states are one piece, whatever row they belong to.
+    """
 
     is_sliding = False
     keys: Any  # tensors from the first pass on
@@ -54,11 +57,7 @@ class RowLayer(CacheLayerMixin):
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Make the buffers."""
-        # zeros, because whatever a masked column holds is multiplied by 0, and 0 times NaN is NaN
-        self.keys, self.values = (
-            states.new_zeros(states.shape[0], self.columns.capacity, states.shape[1], states.shape[3])
-            for states in (key_states, value_states)
-        )
+        self.keys, self.values = (_zeros(states, self.columns.capacity) for states in (key_states, value_states))
         self.is_initialized = True
 
     def update(
@@ -67,23 +66,25 @@ class RowLayer(CacheLayerMixin):
         """Write the new states; returns all in use, [n_rows, n_heads, columns.end, head_dim]."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        elif self.keys.shape[1] < self.columns.capacity:
+        elif self.keys.shape[2] < self.columns.capacity:
             self.keys, self.values = (_grown(states, self.columns.capacity) for states in (self.keys, self.values))
         return self._write(self.keys, key_states), self._write(self.values, value_states)
 
     def _write(self, buffer: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
         columns = self.columns
-        states = states.transpose(1, 2)
         if columns.index is None:
-            buffer[:, columns.start : columns.start + states.shape[1]] = states
+            buffer.narrow(2, columns.start, states.shape[2]).copy_(states)
         else:
-            buffer.flatten(0, 1).index_copy_(0, columns.index, states.flatten(0, 1))
-        return buffer[:, : columns.end].transpose(1, 2)
+            places, new = buffer.transpose(1, 2).flatten(0, 1), states.transpose(1, 2).flatten(0, 1)
+            places.index_copy_(0, columns.index, new)
+        return buffer.narrow(2, 0, columns.end)
 
     def select(self, rows: torch.Tensor) -> None:
         """Keep only these rows."""
         if self.is_initialized:
-            self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
+            self.keys, self.values = (
+                states.transpose(1, 2).index_select(0, rows).transpose(1, 2) for states in (self.keys, self.values)
+            )
 
     def get_seq_length(self) -> int:
         """Columns before the pass."""
@@ -121,7 +122,7 @@ class RowCache(Cache):
     def to_dynamic(self, n_columns: int) -> DynamicCache:
         """The first columns as the cache that transformers uses itself."""
         data = [
-            (layer.keys[:, :n_columns].transpose(1, 2), layer.values[:, :n_columns].transpose(1, 2))
+            (layer.keys[:, :, :n_columns], layer.values[:, :, :n_columns])
             for layer in self.row_layers
             if layer.is_initialized
         ]
@@ -161,7 +162,13 @@ def cache_layers(model: "PreTrainedModel") -> tuple[int, int | None]:
     return len(layers) or config.num_hidden_layers, min(windows, default=None)
 
 
+def _zeros(like: torch.Tensor, capacity: int) -> torch.Tensor:
+    # zeros, because whatever a masked column holds is multiplied by 0, and 0 times NaN is NaN
+    n_rows, n_heads, _, head_dim = like.shape
+    return like.new_zeros(n_rows, capacity, n_heads, head_dim).transpose(1, 2)
+
+
 def _grown(states: torch.Tensor, capacity: int) -> torch.Tensor:
-    grown = states.new_zeros(states.shape[0], capacity, *states.shape[2:])
-    grown[:, : states.shape[1]] = states
+    grown = _zeros(states, capacity)
+    grown[:, :, : states.shape[2]] = states
     return grown

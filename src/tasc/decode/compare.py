@@ -124,7 +124,7 @@ def compare(
             different |= {row for row, plain, drafted in pairs if plain != drafted}
             if not repeat:
                 passes = [total + sum(done[way].passes) for way, total in enumerate(passes)]
-                requests |= dict(zip(batch, done[1].requests or [], strict=True))
+                requests |= dict(zip(batch, done[1].requests, strict=True))
         for way, total in enumerate(spent):
             seconds[way].append(1000 * total / len(prompts))
     return Comparison(

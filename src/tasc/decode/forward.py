@@ -111,7 +111,7 @@ class Forward:
         self.cache.reserve(columns.end)
         in_step = min(self.next) == start
         if in_step and self._first is None:
-            positions = self.positions[start : start + width].expand(len(rows), -1)
+            positions = self.positions.narrow(0, start, width).expand(len(rows), -1)
             mask = None if width == 1 else self._causal(start, width)
         else:
             mask, positions = self._ragged(start, width, in_step)

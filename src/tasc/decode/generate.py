@@ -8,7 +8,7 @@ import inspect
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tasc.errors import DataError, ModelError, OptionError
@@ -34,7 +34,7 @@ class Generated:
         ms: each row's share of the time in milliseconds; a pass is shared equally by the rows in it.
         ended: whether the row ended by itself; False where it ran into its limit.
         seconds: wall-clock seconds of each batch, from ids on the host to ids on the host.
-        requests: with a drafter, what it did for each row.
+        requests: with a drafter, what it did for each row; empty without one.
     """
 
     outputs: list[list[int]]
@@ -42,7 +42,7 @@ class Generated:
     ms: list[float]
     ended: list[bool]
     seconds: list[float]
-    requests: "list[RequestStats] | None" = None
+    requests: "list[RequestStats]" = field(default_factory=list)
 
     @property
     def ms_per_output(self) -> float:
@@ -104,7 +104,7 @@ def generate(
     order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
     finished: dict[int, _Finished] = {}
     seconds: list[float] = []
-    decode = _plain(model, pad_id) if drafter is None else _drafted(model, drafter, vocabulary, pad_id)
+    decode = _decoder(model, drafter, vocabulary, pad_id)
     with torch.inference_mode(), evaluating(model):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
@@ -120,7 +120,7 @@ def generate(
         ms=[1000 * row.seconds for row in done],
         ended=[row.ended for row in done],
         seconds=seconds,
-        requests=None if drafter is None else [row.stats for row in done if row.stats is not None],
+        requests=[row.stats for row in done if row.stats is not None],
     )
 
 
@@ -175,43 +175,63 @@ class _Forward:
         return output.logits[:, -1], getattr(output, "past_key_values", None)
 
 
-def _plain(model: "PreTrainedModel", pad_id: int) -> _Decode:
-    """Decoding without drafts, an id per pass."""
-    forward = _Forward(model)
-
-    def decode(prompts: Any, limits: dict[int, int], end_ids: Collection[int]) -> dict[int, _Finished]:
-        begin = time.perf_counter()
-        batch = _left_padded(prompts, pad_id, max(limits.values()), model.device)
-        return _decode(forward, batch, limits, end_ids, begin)
-
-    return decode
-
-
-def _drafted(model: "PreTrainedModel", drafter: Any, vocabulary: "EnrichedVocabulary | None", pad_id: int) -> _Decode:
-    """Decoding with drafts."""
+def _decoder(
+    model: "PreTrainedModel",
+    drafter: "Drafts | Drafting | None",
+    vocabulary: "EnrichedVocabulary | None",
+    pad_id: int,
+) -> _Decode:
+    """The loop for a model: rows with lengths of their own, drafts or not; in step where its cache allows no other."""
     from tasc.decode.drafting import Drafting
     from tasc.decode.forward import Forward
-    from tasc.decode.speculate import Greedy, speculate
+    from tasc.decode.speculate import Greedy, Row, speculate
 
-    drafting = drafter if isinstance(drafter, Drafting) else Drafting(drafter, vocabulary=vocabulary)
-    target, control = drafting.target(model), drafting.control(model)
+    drafting = Drafting(drafter, vocabulary=vocabulary) if not isinstance(drafter, Drafting | None) else drafter
+    target = _rolled_back(model) if drafting is None else drafting.target(model)
+    control = None if drafting is None else drafting.control(model)
+    in_step = _Forward(model)
 
-    def decode(prompts: Any, limits: dict[int, int], end_ids: Collection[int]) -> dict[int, _Finished]:
-        rows = drafting.rows(prompts, list(limits.values()))
-        forward = Forward(target, max(len(row.prompt) + row.limit for row in rows), drafting.max_draft + 1)
+    def decode(
+        prompts: Sequence[Sequence[int]], limits: dict[int, int], end_ids: Collection[int]
+    ) -> dict[int, _Finished]:
+        longest = max(len(prompt) + limit for prompt, limit in zip(prompts, limits.values(), strict=True))
+        if target is None or (drafting is None and longest > (target.window or longest)):
+            begin = time.perf_counter()
+            batch = _left_padded(prompts, pad_id, max(limits.values()), model.device)
+            return _decode(in_step, batch, limits, end_ids, begin)
+        if drafting is None:
+            rows = [Row(k, list(prompt), n) for k, (prompt, n) in enumerate(zip(prompts, limits.values(), strict=True))]
+        else:
+            rows = drafting.rows(prompts, list(limits.values()))
+        forward = Forward(target, longest, 1 if control is None else 1 + control.max_draft)
         speculate(forward, rows, Greedy(end_ids, check=_check_finite), control, pad_id=pad_id)
+        stats = [None] * len(rows) if drafting is None else drafting.finish(rows)
         return {
             number: _Finished(
                 ids=row.ids[:-1] if row.ended else row.ids,
                 passes=len(row.accepted),
                 seconds=row.draft_seconds + row.verify_seconds,
                 ended=row.ended,
-                stats=stats,
+                stats=of_row,
             )
-            for number, row, stats in zip(limits, rows, drafting.finish(rows), strict=True)
+            for number, row, of_row in zip(limits, rows, stats, strict=True)
         }
 
     return decode
+
+
+def _rolled_back(model: "PreTrainedModel") -> Any:
+    """The model as the loop for rows with lengths of their own needs it; None where it cannot use that loop."""
+    from tasc.decode.forward import Target
+
+    unwrap: Any = getattr(model, "get_base_model", None)
+    inner: Any = model if unwrap is None else unwrap()
+    if not type(inner).__module__.startswith("transformers."):
+        return None  # code of the model's own may expect other masks and caches
+    try:
+        return Target(model)
+    except ModelError:
+        return None
 
 
 def _decode(

@@ -55,7 +55,7 @@ class Completions:
             "bytes_per_output": n_bytes / n,
             "adoption": self.adoption,
             "unfinished": self.generated.ended.count(False) / n,
-            **({} if self.generated.requests is None else {"drafts": summary(self.generated.requests)}),
+            **({"drafts": summary(self.generated.requests)} if self.generated.requests else {}),
             **self.settings,
         }
 
