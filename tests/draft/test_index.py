@@ -35,6 +35,22 @@ def test_counts_equal_a_plain_search(rows, ngram):
     assert index_of(rows).count(ngram) == sum(text[place : place + len(ngram)] == ngram for place in places)
 
 
+@given(ROWS)
+def test_rows_can_be_read_back(rows):
+    index = index_of(rows)
+    assert [row.tolist() for row in index.outputs()] == rows
+    text = text_of(rows)
+    assert index.row_starts.tolist() == [k for k, token in enumerate(text) if token == START] + [len(text)]
+
+
+@given(ROWS, st.integers(0, START + 1))
+def test_first_part_holds_the_suffixes_that_begin_with_a_token(rows, token):
+    index = index_of(rows)
+    firsts = [text_of(rows)[start] for start in index.suffixes]
+    low, high = kernels.first_part(index.ids, index.starts, token)
+    assert list(range(low, high)) == [k for k, first in enumerate(firsts) if first == token]
+
+
 @given(ROWS.filter(bool), st.data())
 def test_narrow_finds_the_part_where_a_token_follows(rows, data):
     index = index_of(rows)

@@ -245,10 +245,10 @@ def _table(report: dict[str, Any]) -> "Table":
     title = f"{report['rows']:,} outputs, drafts of at most {report.get('max_draft', MAX_DRAFT)} tokens"
     if report.get("recorded"):
         title += ", recorded {tokens_per_pass:.2f} tokens per pass".format_map(report["recorded"])
-    table = Table(title=title, title_justify="left")
-    table.add_column("drafter")
-    for name in ("tokens/pass", "ratio", "drafted/pass", "first accepted", "propose", "predicted speed-up"):
-        table.add_column(name, justify="right")
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("drafter", no_wrap=True)
+    for name in ("tokens per pass", "ratio", "drafted per pass", "first accepted", "propose", "predicted speed-up"):
+        table.add_column(name, justify="right", min_width=9 if name.startswith("predicted") else None)
     first = report["results"][0]["tokens_per_pass"]
     for result in report["results"]:
         accepted = result["acceptance_by_position"]
