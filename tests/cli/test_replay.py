@@ -1,20 +1,16 @@
-"""`tasc replay` on the command line, with a drafter that is made in memory in place of a file."""
+"""`tasc replay` on the command line."""
 
 import json
 import sys
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-import tasc.draft
 from tasc.cli import main
 from tasc.corpus import TokenCorpus, fingerprint, load_tasks, make_template
+from tasc.draft import Drafter, Options, Origin
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
-from tasc.draft.index import Index
-from tasc.draft.paper import PaperDrafter
 from tasc.draft.recorded import append_log
 from tasc.replay import replay
 from tasc.replay.rivals import RIVALS, make_rival
@@ -23,39 +19,28 @@ from tiny import byte_level_bpe
 from tiny_models import make_tasks
 
 
-@dataclass
-class FileDrafter(PaperDrafter):
-    """What `Drafter.load` gives, as far as this command asks."""
-
-    index: Index
-    fingerprint: str
-    tokenizer: str
-    template: str = "none"
-    vocabulary: EnrichedVocabulary | None = None
-    preset: str = "paper"
-
-    def __post_init__(self) -> None:
-        super().__init__(self.index, fingerprint=self.fingerprint)
-
-
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """The working folder: tok/ and test.jsonl; a function that says what task.tasc holds, by default its outputs."""
+    """The working folder: tok/, test.jsonl and task.tasc; a function that builds another task.tasc there."""
     tokenizer = byte_level_bpe()
     tokenizer.save_pretrained(tmp_path / "tok")
     write_rows(tmp_path / "test.jsonl", make_tasks(12, seed=1))
     monkeypatch.chdir(tmp_path)
 
-    def build(**changes: Any) -> FileDrafter:
+    def build(*, ngrams: EnrichedVocabulary | None = None, **origin: str) -> Drafter:
         outputs = TokenCorpus.encode(make_tasks(60).completions, tokenizer)
-        if changes.get("vocabulary"):
-            outputs = changes["vocabulary"].merge_corpus(outputs)
-        size = changes["vocabulary"].size if changes.get("vocabulary") else len(tokenizer)
-        index = Index.build(outputs, start_id=size, eos_id=tokenizer.eos_token_id)
-        drafter = FileDrafter(index, fingerprint(tokenizer), **{"tokenizer": "tok"} | changes)
-        loader = type("Drafter", (), {"load": staticmethod(lambda path: drafter)})
-        monkeypatch.setattr(tasc.draft, "Drafter", loader, raising=False)
-        return drafter
+        size = len(tokenizer)
+        if ngrams is not None:
+            outputs, size = ngrams.merge_corpus(outputs), ngrams.size
+        names = {"fingerprint": fingerprint(tokenizer), "tokenizer": "tok", "template": "none"} | origin
+        Drafter.build(
+            outputs,
+            eos_id=tokenizer.eos_token_id,
+            vocab_size=size,
+            options=Options(preset="paper"),
+            origin=Origin(**names),
+        ).save("task.tasc")
+        return Drafter.load("task.tasc")
 
     build()
     return build
@@ -129,12 +114,18 @@ def test_rows_of_a_drafter_with_ngrams_are_merged(place):
     tokenizer = byte_level_bpe()
     ngram = tuple(tokenizer("intent: dim", add_special_tokens=False)["input_ids"])
     vocabulary = EnrichedVocabulary(len(tokenizer), (Ngram(ngram, ngram),), fingerprint=fingerprint(tokenizer))
-    drafter = place(vocabulary=vocabulary)
+    vocabulary.save("ngrams")
+    drafter = place(ngrams=vocabulary, vocabulary="ngrams")
     prompts, outputs = rows_of(drafter)
     merged = [[*vocabulary.merge(ids[:-1]).tolist(), ids[-1]] for ids in outputs]
     assert merged != outputs
     found = report_of("--data", "test.jsonl")["results"][0]
     assert found["tokens_per_pass"] == replay(drafter, prompts, merged).tokens_per_pass
+
+    place(ngrams=vocabulary, vocabulary="gone")
+    refused = tasc_replay("--data", "test.jsonl")
+    assert (refused.exit_code, "pass --vocab" in refused.stderr) == (1, True)
+    assert tasc_replay("--data", "test.jsonl", "--vocab", "ngrams").exit_code == 0
 
 
 def test_a_log_gives_the_passes_of_its_run(place, tmp_path):

@@ -9,7 +9,7 @@ import typer
 from tasc.cli import generate as options
 from tasc.cli._console import emit, progress
 from tasc.cli._tasks import report_skipped
-from tasc.errors import DataError, FingerprintError, OptionError, TokenizerError
+from tasc.errors import DataError, FingerprintError, OptionError, TokenizerError, VocabularyError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tasc.draft import Drafter
     from tasc.draft.cost import StepCost
     from tasc.draft.interface import Drafts
+    from tasc.vocab.vocabulary import EnrichedVocabulary
 
 MAX_DRAFT = 10
 
@@ -33,6 +34,9 @@ def command(
     ] = None,
     tokenizer: Annotated[
         str | None, typer.Option(help="Folder or Hub name of the tokenizer [the one the drafter was built with].")
+    ] = None,
+    vocab: Annotated[
+        str | None, typer.Option(help="Folder of the n-grams that the drafter speaks [the one it was built with].")
     ] = None,
     against: Annotated[
         str | None, typer.Option(help="Rivals to compare: paper, corpus, prompt-lookup, suffix, suffix-best.")
@@ -83,7 +87,10 @@ def command(
             skip_bad=skip_bad,
             limit=limit,
         )
-        prompts, outputs = rows.encode(loaded, _tokenizer(loaded, drafter, tokenizer), max_prompt)
+        vocabulary = _vocabulary(loaded, drafter, vocab)
+        prompts, outputs = rows.encode(
+            loaded, _tokenizer(loaded, drafter, tokenizer, vocabulary), vocabulary, max_prompt
+        )
         whole = {"max_draft": max_draft or MAX_DRAFT, "min_probability": min_probability, "batch_size": batch_size}
         report = {"skipped_rows": rows.n_skipped, **_replay_data(contenders, prompts, outputs, _cost(cost), whole)}
     report = {"drafter": drafter, "data": data, "log": log, **report}
@@ -191,17 +198,21 @@ class _Rows:
         report_skipped(self.tasks)
 
     def encode(
-        self, drafter: "Drafter", tokenizer: "PreTrainedTokenizerFast", max_prompt: int
+        self,
+        drafter: "Drafter",
+        tokenizer: "PreTrainedTokenizerFast",
+        vocabulary: "EnrichedVocabulary | None",
+        max_prompt: int,
     ) -> tuple["TokenCorpus", "TokenCorpus"]:
-        """Prompts and outputs with their end token, n-grams merged where the drafter's vocabulary has them."""
+        """Prompts and outputs with their end token, n-grams merged where the drafter speaks them."""
         from tasc.corpus import TokenCorpus
 
         outputs = TokenCorpus.encode(self.tasks.completions, tokenizer)
         prompts = TokenCorpus.from_rows(
             ids[:max_prompt] for ids in _prompts(tokenizer, self.tasks.rows, drafter.template)
         )
-        if drafter.vocabulary is not None:
-            prompts, outputs = drafter.vocabulary.merge_corpus(prompts), drafter.vocabulary.merge_corpus(outputs)
+        if vocabulary is not None:
+            prompts, outputs = vocabulary.merge_corpus(prompts), vocabulary.merge_corpus(outputs)
         return prompts, TokenCorpus.from_rows([*ids.tolist(), drafter.eos_id] for ids in outputs)
 
 
@@ -213,7 +224,30 @@ def _prompts(tokenizer: "PreTrainedTokenizerFast", rows: "Sequence[Row]", templa
     return make_template(tokenizer, template).encode_prompts(rows)
 
 
-def _tokenizer(drafter: "Drafter", path: Path, given: str | None) -> "PreTrainedTokenizerFast":
+def _vocabulary(drafter: "Drafter", path: Path, given: str | None) -> "EnrichedVocabulary | None":
+    from tasc.vocab.vocabulary import EnrichedVocabulary
+
+    folder = given or drafter.origin.vocabulary
+    if not folder:
+        return None
+    try:
+        vocabulary = EnrichedVocabulary.load(folder)
+    except (VocabularyError, OSError) as error:
+        if given is not None:
+            raise
+        raise VocabularyError(
+            f"{path} speaks n-grams of {folder}, which cannot be read: {error}; pass --vocab"
+        ) from error
+    if vocabulary.size > drafter.vocab_size:
+        raise VocabularyError(
+            f"{path} has {drafter.vocab_size} ids, {folder} {vocabulary.size}; pass the n-grams it was built with as --vocab"
+        )
+    return vocabulary
+
+
+def _tokenizer(
+    drafter: "Drafter", path: Path, given: str | None, vocabulary: "EnrichedVocabulary | None"
+) -> "PreTrainedTokenizerFast":
     """The tokenizer to read the rows with; it must be the one that the drafter was built with."""
     from tasc.corpus import fingerprint, load_tokenizer
 
@@ -227,13 +261,11 @@ def _tokenizer(drafter: "Drafter", path: Path, given: str | None) -> "PreTrained
         raise TokenizerError(
             f"{path} was built with a tokenizer that is not there: {error}; pass --tokenizer"
         ) from error
-    fitting = {drafter.fingerprint}
-    if drafter.vocabulary is not None:
-        fitting.add(drafter.vocabulary.fingerprint)
-    if fingerprint(tokenizer) not in fitting:
+    found, fitting = fingerprint(tokenizer), {drafter.fingerprint, "" if vocabulary is None else vocabulary.fingerprint}
+    if drafter.fingerprint and found not in fitting:
         raise FingerprintError(
-            f"{path} was built with tokenizer {drafter.fingerprint}, {given or drafter.tokenizer} is "
-            f"{fingerprint(tokenizer)}; pass the one it was built with as --tokenizer"
+            f"{path} was built with tokenizer {drafter.fingerprint}, {given or drafter.tokenizer} is {found}; "
+            "pass the one it was built with as --tokenizer"
         )
     return tokenizer
 
