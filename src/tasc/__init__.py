@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tasc.analysis import analyze
     from tasc.corpus import TokenCorpus, load_tasks, load_tokenizer
     from tasc.decode import generate, speculative
+    from tasc.draft import Drafter
     from tasc.draft.cost import StepCost
     from tasc.draft.recorded import Recorded
     from tasc.errors import TascError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Drafter",
     "EnrichedVocabulary",
     "Recorded",
     "StepCost",
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "Drafter": "tasc.draft",
     "EnrichedVocabulary": "tasc.vocab",
     "Recorded": "tasc.draft.recorded",
     "StepCost": "tasc.draft.cost",

@@ -2,7 +2,7 @@
 
 from tasc.corpus.data import Row, Tasks, load_tasks, shared_rows
 from tasc.corpus.template import Template, make_template
-from tasc.corpus.tokenizer import encode_batch, fingerprint, load_tokenizer
+from tasc.corpus.tokenizer import encode_batch, fingerprint, load_tokenizer, spelling_classes
 from tasc.corpus.tokens import TokenCorpus
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "load_tokenizer",
     "make_template",
     "shared_rows",
+    "spelling_classes",
 ]

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tasc.errors import TokenizerError
 
 if TYPE_CHECKING:
@@ -121,3 +124,26 @@ def _merge_pairs(merges: Iterable[str | list[str]]) -> Iterable[list[str]]:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def spelling_classes(tokenizer: "PreTrainedTokenizerFast") -> NDArray[np.int32]:
+    """One number for all tokens that spell the same word apart from case and spaces around it.
+
+    Returns:
+        int32, shape (n_ids,): the lowest id of the class; special tokens and parts of characters are their own class.
+
+    Example::
+
+        classes = spelling_classes(tokenizer)
+        classes[id_of("Paris")] == classes[id_of(" paris")]
+    """
+    n_ids = 1 + max(tokenizer.get_vocab().values(), default=-1)
+    classes = np.arange(n_ids, dtype=np.int32)
+    lowest: dict[str, int] = {}
+    special = set(tokenizer.all_special_ids)
+    texts = tokenizer.backend_tokenizer.decode_batch([[token] for token in range(n_ids)], skip_special_tokens=False)
+    for token, text in enumerate(texts):
+        word = text.strip().casefold()
+        if word and "\N{REPLACEMENT CHARACTER}" not in word and token not in special:
+            classes[token] = lowest.setdefault(word, token)
+    return classes

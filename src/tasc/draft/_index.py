@@ -1,9 +1,23 @@
-"""Kernels of the index: what follows a context, by binary search in the suffix array.
+"""Kernels of the index: which part of the suffix array begins with a context, and what follows there.
 
-`tokens` may be one hostile file's: every position read is checked against its length.
+A part is suffixes[low:high], all with the same first `depth` tokens. Two tables of the process remember what was asked
+last: `memo` the most frequent followers of a part, `steps` the part that is left with one token more. The answers do not
+depend on them. A question has one line where its answer belongs; small kernels look there, and only what is missing is
+worked out by the large ones, because numba hands over arrays slowly.
+
+The file's arrays are checked when they are loaded: `suffixes` holds positions of `tokens`; positions made from them are
+compared with the length here.
 """
 
 from tasc._numba import njit
+
+KEPT = 8  # followers that are remembered of a part, most frequent first
+SAMPLES = 256  # suffixes looked at in a larger part: a follower with 1 / SAMPLES of it is found for certain
+# a line of `memo`: low, high, depth, distinct followers, number kept, then their tokens and counts
+LOW, HIGH, DEPTH, DISTINCT, N_KEPT, TOKENS = 0, 1, 2, 3, 4, 5
+COUNTS = TOKENS + KEPT
+LINE = COUNTS + KEPT
+STEP = 6  # numbers in a line of `steps`: low, high, depth, token, then low and high of the child
 
 
 @njit
@@ -18,23 +32,131 @@ def narrow(tokens, suffixes, low, high, depth, token):
             b = middle
         else:
             a = middle + 1
-    first, b = a, high
-    # most parts are small: gallop instead of halving all that is left
-    step = 1
-    while a < b:
-        middle = a + step if a + step < b else b
-        place = suffixes[middle - 1] + depth
-        if place < n and tokens[place] <= token:
-            a = middle
-            step *= 2
-        else:
-            b = middle - 1
+    return a, _end(tokens, suffixes, a, high, depth, token)
+
+
+@njit
+def _end(tokens, suffixes, low, high, depth, token):
+    """Where the suffixes with `token` at `depth` end, given that those before `low` are smaller."""
+    n = len(tokens)
+    # gallop: most parts are small
+    a, step = low, 1
+    b = high
+    while a < high:
+        probe = a + step - 1 if a + step - 1 < high - 1 else high - 1
+        place = suffixes[probe] + depth
+        if place < n and tokens[place] > token:
+            b = probe
             break
+        a = probe + 1
+        step *= 2
     while a < b:
         middle = (a + b) >> 1
         place = suffixes[middle] + depth
-        if place < n and tokens[place] <= token:
+        if place < n and tokens[place] > token:
+            b = middle
+        else:
+            a = middle + 1
+    return a
+
+
+@njit
+def first_part(ids, starts, token):
+    """The suffixes that begin with `token`: (low, high). `ids` are the tokens that occur, ascending."""
+    a, b = 0, len(ids)
+    while a < b:
+        middle = (a + b) >> 1
+        if ids[middle] < token:
             a = middle + 1
         else:
             b = middle
-    return first, a
+    if a == len(ids) or ids[a] != token:
+        return 0, 0
+    return starts[a], starts[a + 1]
+
+
+@njit
+def line_at(memo, low, high, depth):
+    """The line of `memo` where the followers of this part belong."""
+    mixed = ((low * 0x9E3779B1 + high) * 0x85EBCA77 + depth) * 0xC2B2AE3D
+    return (mixed >> 20) & (len(memo) - 1)
+
+
+@njit
+def is_listed(memo, at, low, high, depth):
+    """Whether the line holds the followers of this part."""
+    return memo[at, LOW] == low and memo[at, HIGH] == high and memo[at, DEPTH] == depth
+
+
+@njit
+def list_followers(tokens, suffixes, memo, at, low, high, depth):
+    """Write the most frequent followers of a part into a line, ties in order of the ids.
+
+    The number of distinct followers is exact up to SAMPLES suffixes, else a lower bound.
+    """
+    line = memo[at]
+    n = len(tokens)
+    size = high - low
+    stride = 1 if size <= SAMPLES else size // SAMPLES
+    kept = distinct = 0
+    sample = low
+    while sample < high:
+        place = suffixes[sample] + depth
+        if place >= n:
+            sample += 1
+            continue
+        token = tokens[place]
+        first = sample
+        if stride > 1:  # it may begin before the sample
+            first, end = narrow(tokens, suffixes, low, high, depth, token)
+        else:
+            end = sample + 1
+            while end < high and suffixes[end] + depth < n and tokens[suffixes[end] + depth] == token:
+                end += 1
+        distinct += 1
+        kept = _keep(line, kept, token, end - first)
+        sample = end if stride == 1 else max(end, sample + stride)
+    line[LOW], line[HIGH], line[DEPTH], line[DISTINCT], line[N_KEPT] = low, high, depth, distinct, kept
+
+
+@njit
+def _keep(line, kept, token, count):
+    """Insert a follower into the line, which stays sorted by falling count; returns how many are kept."""
+    if kept == KEPT and count <= line[COUNTS + KEPT - 1]:
+        return kept
+    at = kept if kept < KEPT else KEPT - 1
+    while at > 0 and line[COUNTS + at - 1] < count:
+        line[TOKENS + at] = line[TOKENS + at - 1]
+        line[COUNTS + at] = line[COUNTS + at - 1]
+        at -= 1
+    line[TOKENS + at], line[COUNTS + at] = token, count
+    return kept + 1 if kept < KEPT else kept
+
+
+@njit
+def step_at(steps, low, high, depth, token):
+    """The line of `steps` where the answer to this question belongs."""
+    mixed = (((low * 0x9E3779B1 + high) * 0x85EBCA77 + depth) * 0xC2B2AE3D + token) * 0x27D4EB2F
+    return (mixed >> 24) & (len(steps) - 1)
+
+
+@njit
+def is_known(steps, at, low, high, depth, token):
+    """Whether the line answers this question."""
+    return steps[at, 0] == low and steps[at, 1] == high and steps[at, 2] == depth and steps[at, 3] == token
+
+
+@njit
+def answer(tokens, suffixes, ids, starts, steps, at, low, high, depth, token):
+    """Find the part of suffixes[low:high] with `token` next and write it into the line.
+
+    steps[at, 4:6] are then its low and high, 0 and 0 if `token` never follows.
+    """
+    if depth == 0:
+        first, end = first_part(ids, starts, token)
+    else:
+        first, end = narrow(tokens, suffixes, low, high, depth, token)
+    if first == end:
+        first = end = 0
+    steps[at, 0], steps[at, 1], steps[at, 2], steps[at, 3] = low, high, depth, token
+    steps[at, 4], steps[at, 5] = first, end

@@ -20,6 +20,8 @@ class Index:
         suffixes: int32, shape (n,): the starts of the suffixes of `tokens` in lexicographic order.
         start_id: stands before each row; larger than every token.
         eos_id: ends each row.
+        ids: int32, shape (n_ids,): the ids that occur, ascending.
+        starts: int32, shape (n_ids + 1,): the suffixes that begin with ids[k] are suffixes[starts[k]:starts[k + 1]].
 
     Example:
         >>> index = Index.build(TokenCorpus.from_rows([[5, 6], [5, 7]]), start_id=9, eos_id=8)
@@ -31,6 +33,8 @@ class Index:
     suffixes: NDArray[np.int32]
     start_id: int
     eos_id: int
+    ids: NDArray[np.int32]
+    starts: NDArray[np.int32]
 
     @classmethod
     def build(cls, outputs: TokenCorpus, *, start_id: int, eos_id: int) -> "Index":
@@ -43,8 +47,40 @@ class Index:
             raise DataError(
                 f"token id {outputs.tokens.max()} in the outputs, expected ids below {start_id}; use the tokenizer of the model"
             )
-        tokens = row_text(outputs, start_id, eos_id)
-        return cls(tokens, suffix_array(tokens), start_id, eos_id)
+        return cls.from_text(row_text(outputs, start_id, eos_id), start_id=start_id, eos_id=eos_id)
+
+    @classmethod
+    def from_text(cls, tokens: NDArray[np.int32], *, start_id: int, eos_id: int) -> "Index":
+        """Index a text of rows, int32, shape (n,); `start_id + 1` stands before what does not begin a row."""
+        counts = np.bincount(tokens, minlength=1)
+        ids = np.flatnonzero(counts).astype(np.int32)
+        starts = np.concatenate([[0], np.cumsum(counts[ids])]).astype(np.int32)
+        return cls(tokens, suffix_array(tokens), start_id, eos_id, ids, starts)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in the text, parts of rows not counted."""
+        low, high = kernels.first_part(self.ids, self.starts, self.start_id)
+        return int(high - low)
+
+    @property
+    def row_starts(self) -> NDArray[np.int32]:
+        """Where each row begins in `tokens`, and the end: int32, shape (n_rows + 1,)."""
+        low, high = (int(x) for x in kernels.first_part(self.ids, self.starts, self.start_id))
+        return np.append(np.sort(self.suffixes[low:high]), np.int32(len(self.tokens)))
+
+    def outputs(self) -> TokenCorpus:
+        """The rows as they were given to `build`."""
+        markers = self.tokens >= self.start_id
+        begins = np.flatnonzero(markers)
+        ends = np.append(begins, len(self.tokens))[1:]
+        # rows end with the end token, parts of rows need not
+        lengths = ends - begins - 1
+        ended = (lengths > 0) & (self.tokens[ends - 1] == self.eos_id)
+        kept = ~markers
+        kept[ends[ended] - 1] = False
+        offsets = np.concatenate([[0], np.cumsum(lengths - ended)]).astype(np.int64)
+        return TokenCorpus(self.tokens[kept], offsets)
 
     def count(self, ngram: list[int]) -> int:
         """How often the n-gram occurs."""

@@ -1,0 +1,222 @@
+"""Kernels of one request's memory: where its context stands in the corpus, in its own text and in its prompt.
+
+The memory is one int32 array: a frame (what changes with every token), a table of the tokens in its text, and the text:
+outputs of similar rows, then the prompt, then what was generated, newest last. `advance` takes one token; on a copy of the
+frame it looks ahead without touching the rest.
+
+Tokens are compared by their variant (" Paris", "Paris", "paris" are one), `variants[token]`.
+"""
+
+import numpy as np
+
+from tasc._numba import njit
+from tasc.draft._index import answer, is_known, step_at
+
+ORDERS = 16  # tokens of the longest context that is looked up in the corpus
+ACTIVE = 64  # places in the text that may match the context at a time
+WALKED = 192  # occurrences of a token that are looked at, newest first
+LONGEST = 1 << 20
+
+# frame
+CURSOR, SINCE, RUN, N_ACTIVE, TOP, TURN = 0, 1, 2, 3, 4, 5  # CURSOR: the prompt position copied last, -1: none
+LOWS = 8
+HIGHS = LOWS + ORDERS + 1
+MATCHES = HIGHS + ORDERS + 1  # two lists of places with lengths, in turns: the matches now and those before
+FRAME = MATCHES + 4 * ACTIVE
+# constants of the request, behind the frame
+N_TEXT, PROMPT_AT, PROMPT_END, CAPACITY, BUCKETS, WEIGHT_SUM = (
+    FRAME,
+    FRAME + 1,
+    FRAME + 2,
+    FRAME + 3,
+    FRAME + 4,
+    FRAME + 5,
+)
+HEAD = FRAME + 8
+# the table has BUCKETS entries of: variant + 1 (0: free), newest place, weight of the similar rows that hold it, last such row
+ENTRY = 4
+# each place of the text has: token, variant, kind, next older place with the same variant (-1: none)
+PLACE = 4
+UNUSED, USED, OUTPUT = (
+    -1,
+    -2,
+    -3,
+)  # kinds: prompt not yet copied, prompt copied, generated; above 0: weight of a similar row
+
+
+@njit
+def text_at(state):
+    """Where the text begins."""
+    return HEAD + ENTRY * state[BUCKETS]
+
+
+@njit
+def entry_of(state, variant):
+    """The place of a variant's entry in the table, or that of the free entry where it belongs."""
+    mask = state[BUCKETS] - 1
+    bucket = ((variant * 0x9E3779B1) >> 12) & mask
+    while True:
+        at = HEAD + ENTRY * bucket
+        if state[at] == 0 or state[at] == variant + 1:
+            return at
+        bucket = (bucket + 1) & mask
+
+
+@njit
+def append(state, token, variant, kind):
+    """Put a token at the end of the text."""
+    place = state[N_TEXT]
+    at = entry_of(state, variant)
+    if state[at] == 0:
+        state[at], state[at + 1] = variant + 1, -1
+        state[at + 2], state[at + 3] = 0, -1
+    line = text_at(state) + PLACE * place
+    state[line], state[line + 1], state[line + 2], state[line + 3] = token, variant, kind, state[at + 1]
+    state[at + 1] = place
+    state[N_TEXT] = place + 1
+    return at
+
+
+@njit
+def set_up(state, n_tokens, capacity, buckets):
+    """The first thing done with a zeroed memory."""
+    state[CAPACITY], state[BUCKETS] = capacity, buckets
+    state[CURSOR], state[SINCE] = -1, LONGEST
+    state[HIGHS] = n_tokens
+
+
+@njit
+def add_similar(state, tokens, starts, variants, rows, weights, n_added):
+    """Append the outputs of similar rows, best last; row k of `tokens` begins at starts[k]. `n_added` were added before."""
+    for k in range(len(rows)):
+        state[WEIGHT_SUM] += weights[k]
+        for place in range(starts[rows[k]], starts[rows[k] + 1]):
+            token = tokens[place]
+            at = append(state, token, variants[token] if 0 <= token < len(variants) else token, weights[k])
+            if state[at + 3] != n_added + k + 1:
+                state[at + 3] = n_added + k + 1
+                state[at + 2] += weights[k]
+
+
+@njit
+def add_prompt(state, variants, prompt, start_id):
+    """Append the prompt; the output begins behind it."""
+    append(state, start_id, start_id, OUTPUT)  # nothing continues across it
+    state[PROMPT_AT] = state[N_TEXT]
+    for token in prompt:
+        append(state, token, variants[token] if 0 <= token < len(variants) else token, UNUSED)
+    state[PROMPT_END] = state[N_TEXT]
+
+
+@njit
+def advance(tokens, suffixes, ids, starts, steps, variants, state, frame, token):
+    """Move the frame over one token. Returns the prompt place that was copied for the first time, or -1."""
+    _narrow_contexts(tokens, suffixes, ids, starts, steps, frame, token)
+    variant = variants[token] if 0 <= token < len(variants) else token
+    at = entry_of(state, variant)
+    newest = state[at + 1] if state[at] else -1
+    _match(state, frame, newest)
+    return _move_cursor(state, frame, variant, newest)
+
+
+@njit
+def _narrow_contexts(tokens, suffixes, ids, starts, steps, frame, token):
+    """The parts of the corpus that begin with the last tokens, for every number of them."""
+    top = frame[TOP]
+    order = top
+    # contexts that were seen once: all ended at the same place, so one look answers for all
+    while order > 0 and frame[HIGHS + order] - frame[LOWS + order] == 1:
+        order -= 1
+    if order < top:
+        place = suffixes[frame[LOWS + top]] + top
+        if place < len(tokens) and tokens[place] == token:
+            for k in range(min(top, ORDERS - 1), order, -1):
+                frame[LOWS + k + 1], frame[HIGHS + k + 1] = frame[LOWS + k], frame[HIGHS + k]
+            top = min(top + 1, ORDERS)
+        else:
+            top = order + 1
+            frame[LOWS + top] = frame[HIGHS + top] = 0
+    else:
+        top = min(top + 1, ORDERS)
+    for k in range(min(order, ORDERS - 1), -1, -1):
+        low, high = frame[LOWS + k], frame[HIGHS + k]
+        at = step_at(steps, low, high, k, token)
+        if not is_known(steps, at, low, high, k, token):
+            answer(tokens, suffixes, ids, starts, steps, at, low, high, k, token)
+        frame[LOWS + k + 1], frame[HIGHS + k + 1] = steps[at, 4], steps[at, 5]
+    while top > 0 and frame[HIGHS + top] <= frame[LOWS + top]:
+        top -= 1
+    frame[TOP] = top
+
+
+@njit
+def _match(state, frame, newest):
+    """The places that hold the token now, each with the length of its match; both lists fall, so they are merged."""
+    text = text_at(state)
+    n_old = frame[N_ACTIVE]
+    old_at = MATCHES + 2 * ACTIVE * frame[TURN]
+    frame[TURN] = 1 - frame[TURN]
+    at = MATCHES + 2 * ACTIVE * frame[TURN]
+    old = n = 0
+    place = newest
+    while place >= 0 and n < ACTIVE:
+        while old < n_old and frame[old_at + old] > place - 1:
+            old += 1
+        length = 1
+        if old < n_old and frame[old_at + old] == place - 1:
+            length += frame[old_at + ACTIVE + old]
+        frame[at + n], frame[at + ACTIVE + n] = place, length
+        n += 1
+        place = state[text + PLACE * place + 3]
+    frame[N_ACTIVE] = n
+
+
+@njit
+def _move_cursor(state, frame, variant, newest):
+    """Let the cursor follow a copied token: to the next place, else the nearest after it, else the first not yet copied."""
+    text, begin_, end = text_at(state), state[PROMPT_AT], state[PROMPT_END]
+    after = frame[CURSOR] + 1 if frame[CURSOR] >= 0 else begin_
+    goal = -1
+    if after < end and state[text + PLACE * after + 1] == variant and frame[CURSOR] >= 0:
+        goal = after
+        frame[RUN] += 1
+    else:
+        nearest = unused = -1
+        place, walked = newest, 0
+        while place >= begin_ and walked < WALKED:
+            if place < end:
+                if place >= after:
+                    nearest = place
+                elif state[text + PLACE * place + 2] == UNUSED:
+                    unused = place
+            walked += 1
+            place = state[text + PLACE * place + 3]
+        goal = nearest if nearest >= 0 else unused
+        if goal >= 0:
+            frame[RUN] = 1
+    if goal < 0:
+        frame[SINCE] = min(frame[SINCE] + 1, LONGEST)
+        return -1
+    frame[CURSOR], frame[SINCE] = goal, 0
+    line = text + PLACE * goal + 2
+    if state[line] == USED:
+        return -1
+    state[line] = USED
+    return goal
+
+
+@njit
+def extend(tokens, suffixes, ids, starts, steps, variants, state, new_ids):
+    """Take tokens that the target produced."""
+    for token in new_ids:
+        advance(tokens, suffixes, ids, starts, steps, variants, state, state[:FRAME], token)
+        append(state, token, variants[token] if 0 <= token < len(variants) else token, OUTPUT)
+
+
+@njit
+def grown(state, capacity):
+    """The same memory with room for more text."""
+    bigger = np.zeros(text_at(state) + PLACE * capacity, np.int32)
+    bigger[: len(state)] = state
+    bigger[CAPACITY] = capacity
+    return bigger

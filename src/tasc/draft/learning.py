@@ -1,0 +1,122 @@
+"""Learns the weights of the default drafter on outputs that its index does not hold, and checks their probabilities."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasc.corpus import TokenCorpus
+from tasc.draft import _candidates, _fit
+from tasc.draft.mixture import Mixture
+
+EPOCHS = 12
+RATE = 0.1
+CHECKED = 5  # every fifth row checks the weights instead of teaching them
+BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What the drafter sees at each token of some outputs.
+
+    Attributes:
+        n_found: int32, shape (n,): candidates at each token.
+        gold: int32, shape (n,): the place of the true token among them; `n_found` if it is none of them.
+        features: int32, shape (n, MOST + 1, FEATURES).
+        offsets: int64, shape (n_rows + 1,).
+    """
+
+    n_found: NDArray[np.int32]
+    gold: NDArray[np.int32]
+    features: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Predicted against observed acceptance, by bins of the predicted probability (0.0-0.1, 0.1-0.2, ...).
+
+    Attributes:
+        counts: tokens drafted in each bin.
+        predicted: mean predicted probability.
+        observed: share that would be accepted.
+    """
+
+    counts: tuple[int, ...]
+    predicted: tuple[float, ...]
+    observed: tuple[float, ...]
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: mean distance between predicted and observed, by tokens."""
+        total = sum(self.counts) or 1
+        return sum(n * abs(p - o) for n, p, o in zip(self.counts, self.predicted, self.observed, strict=True)) / total
+
+
+def initial_weights() -> NDArray[np.float32]:
+    """Weights before learning: the corpus is believed, and a little the cursor."""
+    weights = np.zeros(_candidates.N_WEIGHTS, np.float32)
+    p = np.arange(_candidates.P_BINS)
+    # the middle of each half octave
+    log_p = np.where(p == 0, -12.0, (p - (_candidates.P_BINS - 1)) / 2) * np.log(2)
+    weights[: _candidates.SIZES[0]] = np.repeat(log_p, _candidates.CONTEXTS)
+    weights[_candidates.STARTS[1] + 2 * _candidates.P_BINS : _candidates.STARTS[2]] = 2.0
+    weights[_candidates.NONE_AT :] = np.log(0.1)
+    return weights
+
+
+def observe(mixture: Mixture, prompts: TokenCorpus, outputs: TokenCorpus) -> Observed:
+    """Follow outputs (without end tokens) and write down the candidates and their features at each token."""
+    index = mixture.index
+    lengths = outputs.lengths + 1
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    n = int(offsets[-1])
+    n_found, gold = np.empty(n, np.int32), np.empty(n, np.int32)
+    features = np.zeros((n, _candidates.MOST + 1, _candidates.FEATURES), np.int32)
+    for row in range(len(outputs)):
+        output = np.append(outputs[row], np.int32(index.eos_id))
+        memory = mixture.begin(np.ascontiguousarray(prompts[row]), room=len(output))
+        part = slice(int(offsets[row]), int(offsets[row + 1]))
+        _candidates.observe(
+            *mixture.lookup(), mixture.memo, memory, index.start_id, output, n_found[part], gold[part], features[part]
+        )
+    return Observed(n_found, gold, features, offsets)
+
+
+def learn(observed: Observed, chosen: NDArray[np.bool_], *, epochs: int = EPOCHS, seed: int = 0) -> NDArray[np.float32]:
+    """Weights under which the true tokens at the chosen positions are likely; the same every time."""
+    weights = initial_weights().astype(np.float64)
+    squares = np.ones(len(weights))
+    rng = np.random.default_rng(seed)
+    positions = np.flatnonzero(chosen)
+    for _ in range(epochs):
+        order = rng.permutation(positions)
+        _fit.fit(observed.n_found, observed.gold, observed.features, order, weights, squares, RATE)
+    return weights.astype(np.float32)
+
+
+def check(observed: Observed, chosen: NDArray[np.bool_], weights: NDArray[np.float32]) -> Reliability:
+    """How often the drafts at the chosen positions would be accepted, by their predicted probability."""
+    best, chances = np.empty(len(chosen), np.int32), np.empty(len(chosen))
+    _fit.rank(observed.n_found, observed.features, weights, best, chances)
+    right = (best == observed.gold) & (observed.gold < observed.n_found)
+    chances, right = chances[chosen], right[chosen]
+    places = np.minimum((chances * BINS).astype(np.int64), BINS - 1)
+    counts = np.bincount(places, minlength=BINS)
+    predicted, accepted = (np.bincount(places, values, minlength=BINS) for values in (chances, right.astype(float)))
+    some = np.maximum(counts, 1)
+    return Reliability(tuple(counts.tolist()), tuple((predicted / some).tolist()), tuple((accepted / some).tolist()))
+
+
+def teach(mixture: Mixture, prompts: TokenCorpus, outputs: TokenCorpus) -> tuple[NDArray[np.float32], Reliability]:
+    """Weights learnt on most of the rows, and how reliable they are on the others.
+
+    Args:
+        mixture: its index must not hold these rows.
+        prompts, outputs: of the rows; outputs without end tokens.
+    """
+    observed = observe(mixture, prompts, outputs)
+    row = np.repeat(np.arange(len(outputs)), np.diff(observed.offsets))
+    checked = row % CHECKED == 0
+    weights = learn(observed, ~checked)
+    return weights, check(observed, checked, weights)

@@ -1,0 +1,117 @@
+"""The default drafter: every source names candidates, learnt weights rank them. Knows ids only.
+
+Sources: the corpus of outputs at contexts of every length (Witten-Bell back-off over a suffix array), the outputs of rows
+with similar prompts, the prompt (matches, and a cursor that follows what is copied), and the output so far.
+`_candidates.py` says how they are weighed.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasc.draft import _candidates, _index, _request
+from tasc.draft.index import Index
+from tasc.draft.interface import Draft, Ids
+from tasc.draft.memory import Memory
+from tasc.draft.neighbours import Neighbours
+
+MEMO_LINES = 1 << 14  # 2 MB a process
+STEPS = 1 << 15  # 1 MB a process
+_Array = NDArray[np.int32]
+Lookup = tuple[_Array, _Array, _Array, _Array, _Array, _Array]
+_NONE = np.empty(0, np.int32)
+ROOM = 256  # tokens a memory has room for before it grows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mixture:
+    """What all requests share.
+
+    Attributes:
+        index: the outputs.
+        row_starts: int32, shape (n_rows + 1,), see `Index.row_starts`.
+        neighbours: finds rows by their prompts; None if the file holds no prompts.
+        variants: int32, shape (vocab_size + 2,): the token that stands for all spellings of a word.
+        weights: float32, shape (N_WEIGHTS,): scores of the features' bins.
+    """
+
+    index: Index
+    row_starts: NDArray[np.int32]
+    neighbours: Neighbours | None
+    variants: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    memo: NDArray[np.int32] = field(init=False, repr=False)
+    _steps: NDArray[np.int32] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "memo", np.zeros((MEMO_LINES, _index.LINE), np.int32))
+        object.__setattr__(self, "_steps", np.zeros((STEPS, _index.STEP), np.int32))
+
+    def start(self, prompt_ids: Ids, *, memory: Memory | None = None) -> "MixtureState":
+        """The memory of one request."""
+        return MixtureState(self, self.begin(np.asarray(prompt_ids, dtype=np.int32), seen=memory))
+
+    def lookup(self) -> Lookup:
+        """What the kernels look contexts up in."""
+        index = self.index
+        return index.tokens, index.suffixes, index.ids, index.starts, self._steps, self.variants
+
+    def begin(self, prompt: NDArray[np.int32], *, seen: Memory | None = None, room: int = ROOM) -> NDArray[np.int32]:
+        """The memory of a request (see `_request.py`) with room for `room` tokens of output, before the first of them."""
+        index, rows, weights = self.index, _NONE, _NONE
+        if self.neighbours is not None and len(prompt):
+            rows, weights = self.neighbours.find(prompt, self.row_starts)
+        extra, extra_starts, extra_weights = _NONE, _NONE, _NONE
+        if seen is not None and len(seen):
+            extra, extra_starts, extra_weights = seen.find(prompt, self.neighbours, index.start_id)
+        n_similar = int((self.row_starts[rows + 1] - self.row_starts[rows]).sum()) + len(extra)
+        capacity = n_similar + len(prompt) + room + 2  # two start markers
+        buckets = 1 << (2 * capacity - 1).bit_length()
+        memory = np.zeros(_request.HEAD + _request.ENTRY * buckets + _request.PLACE * capacity, np.int32)
+        _request.set_up(memory, len(index.tokens), capacity, buckets)
+        _request.add_similar(memory, index.tokens, self.row_starts, self.variants, rows, weights, 0)
+        if len(extra):
+            order = np.arange(len(extra_weights), dtype=np.int32)
+            _request.add_similar(memory, extra, extra_starts, self.variants, order, extra_weights, len(rows))
+        _request.add_prompt(memory, self.variants, prompt, index.start_id)
+        _request.extend(*self.lookup(), memory, np.array([index.start_id], np.int32))
+        return memory
+
+
+class MixtureState:
+    """The memory of one request."""
+
+    __slots__ = ("_chances", "_drafted", "_lookup", "_memory", "_mixture", "_room")
+
+    def __init__(self, mixture: Mixture, memory: NDArray[np.int32]) -> None:
+        self._mixture, self._memory, self._room = mixture, memory, ROOM
+        self._lookup = mixture.lookup()
+        self._drafted, self._chances = np.empty((2, 16), np.int32), np.empty(16, np.float32)
+
+    def extend(self, ids: Ids) -> None:
+        """Append what the target produced, in order, its end token included."""
+        new = np.asarray(ids, dtype=np.int32)
+        if len(new) > self._room:
+            capacity = int(self._memory[_request.CAPACITY])
+            more = capacity + len(new)
+            self._memory = _request.grown(self._memory, capacity + more)
+            self._room += more
+        self._room -= len(new)
+        _request.extend(*self._lookup, self._memory, new)
+
+    def propose(self, max_tokens: int = 10, *, min_probability: float = 0.0) -> Draft:
+        """The most likely chain.
+
+        Args:
+            max_tokens: longest draft.
+            min_probability: the draft ends before the token with which all of it is less likely than this.
+        """
+        if max_tokens > len(self._chances):
+            self._drafted, self._chances = np.empty((2, max_tokens), np.int32), np.empty(max_tokens, np.float32)
+        mixture = self._mixture
+        n = _candidates.propose(
+            *self._lookup, mixture.memo, mixture.weights, self._memory, mixture.index.start_id, mixture.index.eos_id,
+            max_tokens, min_probability, self._drafted, self._chances,
+        )  # fmt: skip
+        return Draft(self._drafted[0, :n].copy(), self._drafted[1, :n].astype(np.uint8), self._chances[:n].copy())
