@@ -14,8 +14,8 @@ def usual_spellings(classes: NDArray[np.int32], counts: NDArray[np.int64]) -> ND
         counts: int64, shape (vocab_size + 2,): how often each id occurs.
 
     Example:
-        >>> usual_spellings(np.array([0, 1, 1], dtype=np.int32), np.array([0, 2, 5, 0])).tolist()
-        [0, 2, 2, 3]
+        >>> usual_spellings(np.array([0, 1, 1], dtype=np.int32), np.array([0, 2, 5, 0, 0])).tolist()
+        [0, 2, 2, 3, 4]
     """
     variants = np.arange(len(counts), dtype=np.int32)
     known = np.arange(min(len(classes), len(counts) - 2))
