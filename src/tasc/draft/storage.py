@@ -4,7 +4,7 @@ Every index is checked, so that drafting is safe whatever a file holds.
 """
 
 import os
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,9 +117,10 @@ def _parts(metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[st
         if len(taught.prompts) != len(rows):
             raise ValueError("the sample's rows and prompts differ in number")
     found = metadata["reliability"]
-    reliability = (
-        None if found is None else Reliability(*(tuple(map(float, found[f.name])) for f in fields(Reliability)))
-    )
+    reliability = None
+    if found is not None:
+        predicted, observed = (tuple(map(float, found[name])) for name in ("predicted", "observed"))
+        reliability = Reliability(tuple(map(int, found["counts"])), predicted, observed)
     return {
         "index": index,
         "options": options,
