@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,16 +57,71 @@ def test_first_part_holds_the_suffixes_that_begin_with_a_token(rows, token):
 def test_narrow_finds_the_part_where_a_token_follows(rows, data):
     index = index_of(rows)
     text, suffixes = text_of(rows), index.suffixes.tolist()
-    place = data.draw(st.integers(0, len(text) - 1))
-    context = text[place : place + data.draw(st.integers(0, 4))]
+    low, high, context = parts_of(text, suffixes, data)
     token = data.draw(st.integers(0, START))
-    begins = [text[start : start + len(context)] == context for start in suffixes]
-    low, high = begins.index(True), len(begins) - begins[::-1].index(True)
     follows = [
         k for k in range(low, high) if text[suffixes[k] + len(context) : suffixes[k] + len(context) + 1] == [token]
     ]
     first, last = kernels.narrow(index.tokens, index.suffixes, low, high, len(context), token)
     assert list(range(first, last)) == follows
+
+
+def parts_of(text, suffixes, data):
+    """A part of the suffix array and the context that it begins with."""
+    place = data.draw(st.integers(0, len(text) - 1))
+    context = text[place : place + data.draw(st.integers(0, 4))]
+    begins = [text[start : start + len(context)] == context for start in suffixes]
+    return begins.index(True), len(begins) - begins[::-1].index(True), context
+
+
+@given(st.lists(st.lists(st.integers(1, 30), max_size=25), min_size=1, max_size=12), st.data())
+def test_followers_are_listed_by_count_then_id(rows, data):
+    index = Index.build(TokenCorpus.from_rows(rows), start_id=40, eos_id=0)
+    text, suffixes = index.tokens.tolist(), index.suffixes.tolist()
+    low, high, context = parts_of(text, suffixes, data)
+    ends = [start + len(context) for start in suffixes[low:high]]
+    counts = Counter(text[end] for end in ends if end < len(text))
+    memo = np.full((4, kernels.LINE), -1, np.int32)
+    at = kernels.line_at(memo, low, high, len(context))
+    assert not kernels.is_listed(memo, at, low, high, len(context))
+    kernels.list_followers(index.tokens, index.suffixes, memo, at, low, high, len(context))
+    assert kernels.is_listed(memo, at, low, high, len(context))
+    n_kept = memo[at, kernels.N_KEPT]
+    found = memo[at, kernels.TOKENS :][:n_kept].tolist(), memo[at, kernels.COUNTS :][:n_kept].tolist()
+    expected = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: kernels.KEPT]
+    assert list(zip(*found, strict=True)) == expected
+    if high - low <= kernels.SAMPLES:
+        assert memo[at, kernels.DISTINCT] == len(counts)
+    else:
+        assert memo[at, kernels.DISTINCT] <= len(counts)
+    np.testing.assert_array_equal(np.delete(memo, at, axis=0), -1)
+
+
+def test_frequent_followers_of_a_large_part_are_all_found():
+    """Sampled, but a follower with 1 / SAMPLES of the part cannot be missed, and its count is exact."""
+    rare = [[1, 100 + k] for k in range(2000)]
+    frequent = [[1, token] for token, count in ((3000, 40), (50, 60), (900, 50)) for _ in range(count)]
+    index = Index.build(TokenCorpus.from_rows(rare + frequent), start_id=4000, eos_id=0)
+    low, high = kernels.first_part(index.ids, index.starts, 1)
+    memo = np.zeros((1, kernels.LINE), np.int32)
+    kernels.list_followers(index.tokens, index.suffixes, memo, 0, low, high, 1)
+    assert memo[0, kernels.TOKENS :][:3].tolist() == [50, 900, 3000]
+    assert memo[0, kernels.COUNTS :][:3].tolist() == [60, 51, 40]
+
+
+@given(ROWS.filter(bool), st.integers(0, START), st.data())
+def test_answers_are_the_parts_with_one_token_more(rows, token, data):
+    index, text = index_of(rows), text_of(rows)
+    low, high, context = parts_of(text, index.suffixes.tolist(), data)
+    steps = np.full((8, kernels.STEP), -1, np.int32)
+    at = kernels.step_at(steps, low, high, len(context), token)
+    question = (low, high, len(context), token)
+    assert not kernels.is_known(steps, at, *question)
+    kernels.answer(index.tokens, index.suffixes, index.ids, index.starts, steps, at, *question)
+    assert kernels.is_known(steps, at, *question)
+    starts = [index.suffixes[k] for k in range(*steps[at, 4:6])]
+    longer = [*context, token]
+    assert sorted(starts) == [k for k in range(len(text)) if text[k : k + len(longer)] == longer]
 
 
 def test_hostile_suffixes_stay_in_bounds():
