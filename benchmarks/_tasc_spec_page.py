@@ -1,0 +1,136 @@
+"""Last part of tasc_spec.py: docs/results/tasc_spec.md and its figure from the JSON."""
+
+from pathlib import Path
+from typing import Any
+
+FIGURE = "tasc_spec_positions.svg"
+SHOWN_POSITIONS = ("prompt lookup, our loop", "SuffixDecoding, best options", "paper's method", "spec")
+
+
+def write_page(results: dict[str, Any], folder: Path) -> None:
+    """The page, and the figure where matplotlib is installed."""
+    drawn = draw(results, folder / FIGURE)
+    (folder / "tasc_spec.md").write_text(page(results, drawn=drawn))
+
+
+def page(results: dict[str, Any], *, drawn: bool) -> str:
+    lines = [
+        "# Drafts on real tasks",
+        "",
+        "Made by `python benchmarks/tasc_spec.py`; every figure is in `benchmarks/results/tasc_spec.json`. The models are those of",
+        "[TASC-ft on real tasks](tasc_ft.md): Qwen2 models of 2.5M or 4M parameters, trained on each task on two cores. All systems",
+        "take turns on the same test rows, and every output was compared with that of plain decoding: all are identical.",
+        "Times: median of rounds, wall clock per output, one thread; in brackets the range of the per-round speed-up over plain",
+        "decoding. Tokens per pass: ids that one forward pass of the model brings a row, the prompt's pass counted, at batch 1. Rivals and the",
+        "paper's method run in the same decoding loop as ours and have drafts of at most 10 tokens verified as a whole;",
+        "`spec` chooses the length by expected gain against the model's measured step cost (`tasc profile`). Every pass over 10",
+        "tokens costs more than one over a single token even here, so tokens per pass are not speed.",
+    ]
+    for corpus, result in results.items():
+        lines += ["", f"## {corpus}", "", *_about(result), "", *_systems(result)]
+        lines += [
+            "",
+            "Speed-up of the paper's method at batch 1 by the weight lambda of the corpus (its Figure 7):",
+            "",
+        ]
+        lines += _lambdas(result)
+        lines += [
+            "",
+            "Accepted share of the drafted tokens by position, batch 1 (its Figure 4):",
+            "",
+            *_positions(result),
+        ]
+    if drawn:
+        lines += ["", "## Acceptance by position", "", f"![Accepted share by position in the draft]({FIGURE})"]
+    return "\n".join(lines) + "\n"
+
+
+def _about(result: dict[str, Any]) -> list[str]:
+    models = [f"{name}: {m['folder']}, {m['parameters'] / 1e6:.1f}M parameters" for name, m in result["models"].items()]
+    before, after = result["machine"]["load_before_and_after"]
+    rows = " and ".join(f"{n} at batch {batch}" for batch, n in result["rows"].items())
+    unfinished = max(s["speed"][0]["unfinished"] for s in result["systems"])
+    lines = [
+        f"Models: {'; '.join(models)}. Rows: {rows}; {result['rounds']} rounds; at most {result['max_new_tokens']} ids per output",
+        f"({unfinished:.0%} of the outputs reach that). Load of the two cores before and after: {before:.1f}, {after:.1f}.",
+    ]
+    return lines
+
+
+def _systems(result: dict[str, Any]) -> list[str]:
+    lines = [
+        "| system | tokens/pass | drafted/pass | passes/output | ms/output, batch 1 | speed-up | ms/output, batch 8 | speed-up |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for system in result["systems"]:
+        by_batch = {s["batch_size"]: s for s in system["speed"]}
+        first = by_batch[1]
+        cells = [
+            f"**{system['system']}**" if system["kind"] == "tasc" else system["system"],
+            f"{first['tokens_per_pass']:.2f}",
+            f"{first['drafted_per_pass']:.1f}" if "drafted_per_pass" in first else "",
+            f"{first['passes_per_output']:.2f}",
+            *_time(by_batch.get(1)),
+            *_time(by_batch.get(8)),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _time(speed: dict[str, Any] | None) -> list[str]:
+    if speed is None:
+        return ["", ""]
+    low, high = speed["speed_up_range"]
+    return [f"{speed['ms_per_output']:.1f}", f"{speed['speed_up']:.2f}x ({low:.2f}-{high:.2f})"]
+
+
+def _lambdas(result: dict[str, Any]) -> list[str]:
+    swept = [s for s in result["lambda"] if s["lambda"] is not None]
+    return [
+        "| lambda | " + " | ".join(f"{s['lambda']:g}" for s in swept) + " |",
+        "|---" * (len(swept) + 1) + "|",
+        "| speed-up | " + " | ".join(f"{s['speed'][0]['speed_up']:.2f}x" for s in swept) + " |",
+        "| tokens/pass | " + " | ".join(f"{s['speed'][0]['tokens_per_pass']:.2f}" for s in swept) + " |",
+    ]
+
+
+def shares(system: dict[str, Any]) -> list[float | None]:
+    """Accepted share at each position of a draft; None where too few were drafted to tell."""
+    counts = system["speed"][0]["by_position"]
+    return [accepted / drafted if drafted >= 20 else None for drafted, accepted in counts]
+
+
+def _positions(result: dict[str, Any]) -> list[str]:
+    shown = [s for s in result["systems"] if "by_position" in s["speed"][0]]
+    n = max(len(s["speed"][0]["by_position"]) for s in shown)
+    lines = ["| system | " + " | ".join(str(place + 1) for place in range(n)) + " |", "|---" * (n + 1) + "|"]
+    for system in shown:
+        cells = ["" if share is None else f"{share:.2f}" for share in shares(system)]
+        lines.append(f"| {system['system']} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def draw(results: dict[str, Any], path: Path) -> bool:
+    """Acceptance by position, one panel per corpus; False without matplotlib."""
+    try:
+        import matplotlib
+    except ImportError:
+        return False
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    matplotlib.rcParams["svg.hashsalt"] = "tasc"  # the same figures give the same file
+    figure, panels = plt.subplots(1, len(results), figsize=(3.2 * len(results) + 0.6, 3.0), sharey=True, squeeze=False)
+    for panel, (corpus, result) in zip(panels[0], results.items(), strict=True):
+        for system in result["systems"]:
+            if system["system"] in SHOWN_POSITIONS:
+                line = [float("nan") if share is None else share for share in shares(system)]
+                panel.plot(range(1, len(line) + 1), line, marker="o", markersize=3, label=system["system"])
+        panel.set(title=corpus, xlabel="position in the draft", ylim=(0, 1))
+        panel.grid(alpha=0.3)
+    panels[0][0].set_ylabel("accepted share")
+    panels[0][-1].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+    return True

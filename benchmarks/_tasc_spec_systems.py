@@ -1,0 +1,323 @@
+"""First half of tasc_spec.py: the models, the drafters and the ways to decode that are compared."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _models import PRESETS, shared_split
+
+from tasc.corpus import Row, Tasks, Template, TokenCorpus, make_template, spelling_classes
+from tasc.decode import (
+    Completions,
+    Generated,
+    LoadedModel,
+    Timing,
+    complete,
+    default_max_new_tokens,
+    end_ids,
+    load_model,
+)
+from tasc.decode.hf import speculative
+from tasc.decode.profile import profile
+from tasc.draft.cost import StepCost
+from tasc.draft.drafter import Drafter
+from tasc.draft.index import Index
+from tasc.draft.paper import PaperDrafter
+from tasc.replay.peers import NGrammys, PromptLookup, SuffixDecoding
+
+MAX_DRAFT = 10
+MEDQUAD_LIMIT = 256  # a small model of free text repeats itself without end
+# every draft is verified as a whole, whatever it costs: how the rivals and the paper's method work
+ALL_OF_IT = StepCost((1, 2), (1,), (0,), [[[1.0, 1.0]]], draft_ms=0.0)
+LAMBDAS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
+TUNED = "ft, M=500"
+
+Complete = Callable[[Sequence[Row], int, Any], Completions]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A model to decode with."""
+
+    folder: Path
+    loaded: LoadedModel
+    template: Template
+
+    @classmethod
+    def load(cls, folder: Path) -> "Target":
+        loaded = load_model(folder, device="cpu")
+        return cls(folder, loaded, make_template(loaded.tokenizer, "plain"))
+
+    def about(self) -> dict[str, Any]:
+        config = self.loaded.model.config
+        return {
+            "folder": "/".join(self.folder.parts[-2:]),
+            "parameters": self.loaded.model.num_parameters(),
+            "hidden_size": config.hidden_size,
+            "layers": config.num_hidden_layers,
+            "vocabulary": config.vocab_size,
+        }
+
+    @property
+    def n_ids(self) -> int:
+        return self.loaded.model.config.vocab_size
+
+    def outputs(self, tasks: Tasks) -> TokenCorpus:
+        """Ids of the rows' completions as this model writes them, without end token."""
+        return self._merged(self.template.encode_completions(list(tasks.completions)))
+
+    def prompts(self, tasks: Tasks) -> TokenCorpus:
+        """Ids of the rows' prompts as the drafters see them."""
+        return self._merged(self.template.encode_prompts(tasks.rows))
+
+    def _merged(self, rows: Sequence[list[int]]) -> TokenCorpus:
+        corpus = TokenCorpus.from_rows(rows)
+        return corpus if self.loaded.vocabulary is None else self.loaded.vocabulary.merge_corpus(corpus)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """One corpus: its models, its rows and where drafters are kept."""
+
+    corpus: str
+    folder: Path
+    targets: dict[str, Target]
+    train: Tasks
+    validation: Tasks
+    test: Tasks
+    limit: int
+
+    @classmethod
+    def make(cls, corpus: str, work: Path) -> "Setup":
+        preset = PRESETS[corpus]
+        models = work / "tasc_ft" / corpus
+        targets = {"base": Target.load(models / ("m0-s0" if preset.tuning_steps else "target"))}
+        if preset.tuning_steps:
+            targets["ft"] = Target.load(models / "m500-s0")
+        train, validation, test = (shared_split(corpus, split, preset) for split in ("train", "validation", "test"))
+        picked = np.random.default_rng(1).permutation(len(test))
+        rows = Tasks(tuple(test[int(k)] for k in picked), test.source)
+        limit = default_max_new_tokens(targets["base"].template, rows.rows) if preset.tuning_steps else MEDQUAD_LIMIT
+        folder = work / "tasc_spec" / corpus
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(corpus, folder, targets, train, validation, rows, limit)
+
+    def rows(self, n: int) -> Tasks:
+        return Tasks(self.test[:n].rows, self.test.source)
+
+
+@dataclass(slots=True)
+class Contender:
+    """One way to decode.
+
+    Attributes:
+        name: in the table.
+        kind: "plain", "rival" or "tasc".
+        target: of `Setup.targets`; all contenders with the same one must write the same outputs.
+        complete: rows, batch size, progress -> completions.
+        batch_sizes: what it can do.
+        weight: lambda, for the sweep.
+        done: the last completions at each batch size.
+    """
+
+    name: str
+    kind: str
+    target: str
+    complete: Complete
+    batch_sizes: tuple[int, ...] = (1, 8)
+    weight: float | None = None
+    done: dict[int, Completions] = field(default_factory=dict)
+
+    def drafts(self, batch: int) -> dict[str, Any]:
+        """What the drafts did at a batch size, as far as the loop counts it."""
+        generated = self.done[batch].generated
+        tokens = sum(map(len, generated.outputs)) + sum(generated.ended)
+        found: dict[str, Any] = {
+            "tokens_per_output": tokens / len(generated.outputs),
+            "passes_per_output": generated.passes_per_output,
+            "tokens_per_pass": tokens / sum(generated.passes),
+            "unfinished": generated.ended.count(False) / len(generated.ended),
+        }
+        if not generated.requests:
+            return found
+        positions = np.zeros((MAX_DRAFT, 2), int)
+        for request in generated.requests:
+            for place, counts in enumerate(request.by_position):
+                positions[place] += counts
+        n_passes = sum(request.passes for request in generated.requests)
+        return found | {
+            "drafted_per_pass": sum(request.drafted for request in generated.requests) / n_passes,
+            "draft_ms_per_output": sum(request.draft_ms for request in generated.requests) / len(generated.requests),
+            "by_position": positions.tolist(),
+        }
+
+
+def contenders(setup: Setup) -> list[Contender]:
+    """Everything that is compared on a corpus, plain decoding first."""
+    base = setup.targets["base"]
+    outputs = base.outputs(setup.train)
+    eos_id = base.template.eos_id
+    table = most_likely_next(base.loaded.model)
+    index = Index.build(outputs, start_id=base.n_ids, eos_id=eos_id)
+    ended = [[*ids.tolist(), eos_id] for ids in outputs]
+    rivals: dict[str, Any] = {
+        "prompt lookup, our loop": PromptLookup(eos_id=eos_id),
+        "N-Grammys, bigrams": NGrammys(table, eos_id=eos_id),
+        "N-Grammys, mixed": NGrammys(table, eos_id=eos_id, max_ngram=3),
+        "SuffixDecoding, vLLM's defaults": SuffixDecoding(ended),
+        "SuffixDecoding, best options": SuffixDecoding(
+            ended, max_tree_depth=64, max_spec_factor=4.0, min_token_prob=0.0
+        ),
+    }
+    found = [
+        Contender("plain", "plain", "base", plain(base, setup.limit)),
+        Contender("transformers, plain", "plain", "base", by_transformers(base, setup.limit)),
+        Contender(
+            "transformers, prompt lookup", "rival", "base",
+            by_transformers(base, setup.limit, prompt_lookup_num_tokens=MAX_DRAFT), batch_sizes=(1,),
+        ),
+    ]  # fmt: skip
+    for name, rival in rivals.items():
+        found.append(Contender(name, "rival", "base", with_drafts(base, setup.limit, rival, ALL_OF_IT)))
+    for name, weight in (("paper's method", 0.75), ("paper's method, corpus only", 1.0)):
+        run = with_drafts(base, setup.limit, PaperDrafter(index, lam=weight), ALL_OF_IT)
+        found.append(Contender(name, "rival", "base", run))
+    found.append(Contender("spec", "tasc", "base", spec(setup, "base")))
+    if "ft" in setup.targets:
+        found.append(Contender(TUNED, "tasc", "ft", plain(setup.targets["ft"], setup.limit)))
+        found.append(Contender(f"{TUNED} + spec", "tasc", "ft", spec(setup, "ft")))
+    return found
+
+
+def lambda_contenders(setup: Setup) -> list[Contender]:
+    """Plain decoding and the paper's method at several weights of the corpus."""
+    base = setup.targets["base"]
+    index = Index.build(base.outputs(setup.train), start_id=base.n_ids, eos_id=base.template.eos_id)
+    found = [Contender("plain", "plain", "base", plain(base, setup.limit))]
+    for weight in LAMBDAS:
+        run = with_drafts(base, setup.limit, PaperDrafter(index, lam=weight), ALL_OF_IT)
+        found.append(Contender(f"lambda {weight:g}", "rival", "base", run, batch_sizes=(1,), weight=weight))
+    return found
+
+
+def spec(setup: Setup, name: str) -> Complete:
+    """The default drafter, drafts as long as this model's passes make them pay."""
+    target = setup.targets[name]
+    drafter = Drafter.build(
+        target.outputs(setup.train),
+        target.prompts(setup.train),
+        eos_id=target.template.eos_id,
+        vocab_size=target.n_ids,
+        spellings=spelling_classes(target.loaded.tokenizer),
+    )
+    drafter.save(setup.folder / f"{name}.tasc")
+    cost = profile(target.loaded.model)
+    cost.save(setup.folder / f"{name}-cost.json")
+    return with_drafts(target, setup.limit, Drafter.load(setup.folder / f"{name}.tasc"), cost)
+
+
+def plain(target: Target, limit: int) -> Complete:
+    return _completer(target, limit, None)
+
+
+def with_drafts(target: Target, limit: int, drafter: Any, cost: StepCost) -> Complete:
+    """Our loop with any drafter. The same object serves all rounds, as in a service."""
+    whole = cost is ALL_OF_IT
+    drafting = speculative(
+        drafter, max_draft=MAX_DRAFT, cost=cost, switch_off=not whole, vocabulary=target.loaded.vocabulary
+    )
+    return _completer(target, limit, drafting)
+
+
+def _completer(target: Target, limit: int, drafting: Any) -> Complete:
+    def run(rows: Sequence[Row], batch_size: int, advance: Any) -> Completions:
+        return complete(
+            target.loaded.model, target.loaded.tokenizer, rows, vocabulary=target.loaded.vocabulary,
+            template=target.template, batch_size=batch_size, max_new_tokens=limit, drafting=drafting, progress=advance,
+        )  # fmt: skip
+
+    return run
+
+
+def by_transformers(target: Target, limit: int, **options: Any) -> Complete:
+    """`model.generate`, stock; rows in the order in which our loop takes them, so that batches are the same."""
+    model: Any = target.loaded.model
+    template = target.template
+    ends = sorted(end_ids(model, template))
+
+    def generate(prompts: list[list[int]], most: int) -> list[list[int]]:
+        width = max(map(len, prompts))
+        ids = torch.tensor([[template.eos_id] * (width - len(p)) + p for p in prompts])
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+        found = model.generate(
+            input_ids=ids, attention_mask=mask, max_new_tokens=most, do_sample=False, eos_token_id=ends,
+            pad_token_id=template.eos_id, **options,
+        )  # fmt: skip
+        return [_with_end(line, ends) for line in found[:, width:].tolist()]
+
+    def run(rows: Sequence[Row], batch_size: int, advance: Any) -> Completions:
+        prompts = template.encode_prompts(rows)
+        order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
+        generate([prompts[row] for row in order[:batch_size]], 4)  # warm-up
+        found: dict[int, list[int]] = {}
+        passes: dict[int, int] = {}
+        seconds = []
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            with counted(model) as calls:
+                begin = time.perf_counter()
+                outputs = generate([prompts[row] for row in chosen], limit)
+                seconds.append(time.perf_counter() - begin)
+            found |= dict(zip(chosen, outputs, strict=True))
+            # rows that have ended stay in transformers' batch, but need no pass of their own
+            passes |= {row: min(len(ids), calls[0]) for row, ids in zip(chosen, outputs, strict=True)}
+            advance(len(chosen))
+        return _completions(target, [found[row] for row in range(len(rows))], passes, seconds, ends)
+
+    return run
+
+
+@contextmanager
+def counted(model: Any) -> Iterator[list[int]]:
+    """Counts the calls of a model inside the block."""
+    calls = [0]
+
+    def count(*_: Any) -> None:
+        calls[0] += 1
+
+    hook = model.register_forward_hook(count)
+    try:
+        yield calls
+    finally:
+        hook.remove()
+
+
+def _with_end(ids: list[int], ends: Sequence[int]) -> list[int]:
+    """Up to the end token, which stays."""
+    return next((ids[: place + 1] for place, token in enumerate(ids) if token in ends), ids)
+
+
+def _completions(
+    target: Target, outputs: list[list[int]], passes: dict[int, int], seconds: list[float], ends: Sequence[int]
+) -> Completions:
+    ended = [ids[-1] in ends for ids in outputs]
+    ids = [line[:-1] if end else line for line, end in zip(outputs, ended, strict=True)]
+    ms = 1000 * sum(seconds) / len(outputs)
+    generated = Generated(ids, [passes[row] for row in range(len(outputs))], [math.nan] * len(ids), ended, seconds)
+    texts = [str(target.loaded.tokenizer.decode(line, skip_special_tokens=True)) for line in ids]
+    return Completions(texts, list(map(len, ids)), generated, Timing((ms,)), None, {})
+
+
+@torch.inference_mode()
+def most_likely_next(model: Any) -> np.ndarray:
+    """N-Grammys' table: for each token the one that the model finds most likely after it alone, int64[vocabulary]."""
+    n_ids = model.config.vocab_size
+    found = [model(torch.arange(start, min(start + 512, n_ids))[:, None]).logits[:, -1].argmax(-1)
+             for start in range(0, n_ids, 512)]  # fmt: skip
+    return torch.cat(found).numpy()
