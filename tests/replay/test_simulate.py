@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from functools import cache
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from drafters import Script, random_drafter, wrong_at
 from tasc.corpus import TokenCorpus, load_tokenizer
 from tasc.decode import Drafting, generate
+from tasc.draft import Drafter
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
 from tasc.draft.index import Index
@@ -48,8 +50,21 @@ def drafters(plain):
         "unsure": Script(table, wrong_at(lambda place: place % 5 == 2), probability=0.6),
         "wrong": random_drafter(0),
         "paper": PaperDrafter(index, p_min=1),
+        "best": best_drafter(plain),
         "lookup": PromptLookup(eos_id=1),
     }
+
+
+@cache
+def _best(rows):
+    prompts = TokenCorpus.from_rows(PROMPTS * 15)
+    outputs = TokenCorpus.from_rows([row[:-1] for row in rows] * 15)
+    return Drafter.build(outputs, prompts, eos_id=1, vocab_size=ROWS)
+
+
+def best_drafter(plain):
+    """Learnt from enough rows to have weights of its own."""
+    return _best(tuple(tuple(row) for row in plain))
 
 
 COSTS = {"cpu": StepCost.default("cpu"), "free": StepCost.default("cuda")}
@@ -57,7 +72,7 @@ COSTS = {"cpu": StepCost.default("cpu"), "free": StepCost.default("cuda")}
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("cost", sorted(COSTS))
-@pytest.mark.parametrize("name", ["right", "unsure", "wrong", "paper", "lookup"])
+@pytest.mark.parametrize("name", ["right", "unsure", "wrong", "paper", "best", "lookup"])
 @pytest.mark.parametrize("limit", [60, 17])
 def test_passes_are_those_of_a_real_run(llama, plain, tmp_path, name, cost, batch_size, limit):
     drafter, log = drafters(plain)[name], tmp_path / "run.jsonl"
