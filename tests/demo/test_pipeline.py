@@ -4,6 +4,8 @@ import pytest
 
 from tasc.corpus import load_tasks
 from tasc.demo import QUICK, Scale, run_demo
+from tasc.draft import Drafter
+from tasc.draft.cost import StepCost
 from tasc.errors import OptionError
 from tasc.evals import read_predictions
 
@@ -24,13 +26,27 @@ def test_the_run_folder_has_everything(finished):
     out, report, _ = finished
     results = json.loads((out / "results.json").read_text())
     assert results == json.loads(json.dumps(report.to_json()))
-    assert [row["system"] for row in results["systems"]] == ["baseline", "enriched"]
+    names = ["baseline", "enriched", "drafts", "enriched + drafts"]
+    assert [row["system"] for row in results["systems"]] == names
     assert json.loads((out / "run.json").read_text())["demo"]["steps"] == 2
     assert len(load_tasks(out / "data", split="train")) == 96
     for name in ("baseline", "enriched"):
         assert (out / name / "config.json").is_file()
+        assert Drafter.load(out / f"{name}.tasc").vocab_size >= 2048
+        assert StepCost.load(out / f"cost-{name}.json").about["dtype"] == "float32"
+    for name in ("baseline", "enriched", "drafts", "enriched-drafts"):
         rows = read_predictions(out / f"outputs-{name}.jsonl")
         assert [row.prompt for row in rows] == load_tasks(out / "data", split="test").prompts
+
+
+@pytest.mark.slow
+def test_drafts_change_no_output_and_save_passes(finished):
+    _, report, _ = finished
+    by_name = {s.name: q.completions for s, q in zip(report.systems, report.quality, strict=True)}
+    assert report.changed == {"drafts": 0, "enriched + drafts": 0}
+    for name, drafted in (("baseline", "drafts"), ("enriched", "enriched + drafts")):
+        assert by_name[drafted].generated.outputs == by_name[name].generated.outputs
+        assert sum(by_name[drafted].generated.passes) < sum(by_name[name].generated.passes)
 
 
 @pytest.mark.slow

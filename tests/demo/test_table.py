@@ -6,8 +6,11 @@ from rich.console import Console
 from tasc.demo.table import NOT_COMPARABLE, QUICK_WARNING, render
 
 
-def row(name: str, *, joint: float, ms: float, speed_up: float, comparable: bool = True) -> dict:
+def row(
+    name: str, *, joint: float, ms: float, speed_up: float, comparable: bool = True, changed: int | None = None
+) -> dict:
     return {
+        "outputs_changed_by_drafts": changed,
         "system": name,
         "comparable": comparable,
         "quality": {"intent_accuracy": 0.97, "slot_f1": 0.95, "joint_accuracy": joint},
@@ -27,13 +30,15 @@ def row(name: str, *, joint: float, ms: float, speed_up: float, comparable: bool
     }
 
 
-def shown(*, quick: bool = False, comparable: bool = True) -> str:
+def shown(*, quick: bool = False, comparable: bool = True, changed: int = 0, width: int = 200) -> str:
     systems = [
         row("baseline", joint=0.9, ms=20, speed_up=1),
         row("enriched", joint=0.91, ms=8, speed_up=2.5, comparable=comparable),
+        row("drafts", joint=0.9, ms=5, speed_up=4, changed=changed),
+        row("enriched + drafts", joint=0.91, ms=4, speed_up=5, comparable=comparable, changed=0),
     ]
     written = StringIO()
-    console = Console(file=written, width=200)
+    console = Console(file=written, width=width)
     console.print(render({"systems": systems, "quick": quick, "scale": {"test_rows": 1000}}))
     return written.getvalue()
 
@@ -44,11 +49,15 @@ def test_the_table_has_quality_tokens_times_and_speed_up():
         "1,000 held-out requests",
         "0.910 [0.900, 0.990]",
         "22.4",
-        "8.0 [7.0, 10.0]",
+        "8.0",
         "2.50x [2.40, 2.60]",
+        "4.00x [3.90, 4.10]",
+        "5.00x [4.90, 5.10]",
         "+0.010 (95% interval -0.020 to +0.030",
+        "Drafts changed no output.",
     ):
         assert part in text
+    assert text.count("0.910 [0.900, 0.990]") == 1  # quality belongs to the model, drafts do not change it
     assert QUICK_WARNING not in text
     assert NOT_COMPARABLE not in text
 
@@ -62,3 +71,15 @@ def test_no_speed_up_of_malformed_outputs(quick):
     text = shown(quick=quick, comparable=False)
     assert "2.50x" not in text
     assert NOT_COMPARABLE in text
+
+
+def test_outputs_that_drafts_changed_are_told():
+    text = shown(changed=3)
+    assert "drafts: 3 outputs differ" in text
+    assert "Drafts changed no output." not in text
+
+
+def test_nothing_is_cut_in_a_terminal_of_80_columns():
+    text = shown(width=80)
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert "2.50x [2.40, 2.60]" in text

@@ -25,11 +25,12 @@ def command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
-    """Run the whole method on a small built-in task: analyse, enrich, fine-tune, evaluate, compare.
+    """Run the whole method on a small built-in task: analyse, enrich, fine-tune, draft, evaluate, compare.
 
     The task is synthetic: home-assistant requests drawn from a grammar, answered with intent and slots. A base model of
     about one million parameters, which is part of the package, is fine-tuned twice with the same steps: as it is, and
-    with the task's n-grams as tokens. Needs no network and no GPU; about 5 minutes on two CPU cores.
+    with the task's n-grams as tokens. Each is then decoded one token a pass and with drafts from the training outputs.
+    Needs no network and no GPU; about 5 minutes on two CPU cores.
 
     With `--data-only`, OUTPUT gets `train.jsonl`, `validation.jsonl`, `test.jsonl` and `base/`, the base model.
     """

@@ -1,7 +1,8 @@
-"""The whole method on the built-in task: analyse, enrich, fine-tune twice, evaluate, compare.
+"""The whole method on the built-in task: analyse, enrich, fine-tune twice, build drafters, evaluate, compare.
 
 Both models start from the same base and get the same rows in the same order for the same number of steps; the only
-difference is that one of them learns outputs in which the task's n-grams are one token each.
+difference is that one of them learns outputs in which the task's n-grams are one token each. Each is then decoded
+without drafts and with them, which changes the time and not the outputs.
 """
 
 import time
@@ -22,12 +23,14 @@ from tasc.progress import Progress, silent
 
 if TYPE_CHECKING:
     from tasc.analysis import Analysis
-    from tasc.decode import Completions, LoadedModel
+    from tasc.decode import Completions, Drafting, LoadedModel
     from tasc.train import TrainReport
     from tasc.vocab import EnrichedVocabulary, EnrichReport
 
 RUN_FILE, RESULTS_FILE = "run.json", "results.json"
 QUALITY_BATCH = 8
+MODELS = ("baseline", "enriched")
+DRAFTED = {"baseline": "drafts", "enriched": "enriched + drafts"}  # model -> the system that decodes it with drafts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +83,7 @@ class DemoReport:
         enriched: of the mining run.
         training: one report for each fine-tuned model, by system name.
         systems: the reference first.
+        changed: system with drafts -> test rows whose output is not that of the same model without drafts.
         quality: one entry for each system.
         speeds: for each system one entry for each batch size.
         seconds: wall time by stage.
@@ -93,6 +97,7 @@ class DemoReport:
     enriched: "EnrichReport"
     training: "dict[str, TrainReport]"
     systems: Sequence[System]
+    changed: dict[str, int]
     quality: Sequence[Quality]
     speeds: Sequence[Sequence[Speed]]
     seconds: dict[str, float]
@@ -109,7 +114,11 @@ class DemoReport:
             "analysis": self.analysis.to_dict(),
             "enriched": self.enriched.to_json(),
             "training": {name: report.to_json() for name, report in self.training.items()},
-            "systems": [to_json(*row, comparable=are_comparable(row[1], self.quality[0])) for row in rows],
+            "systems": [
+                to_json(*row, comparable=are_comparable(row[1], self.quality[0]))
+                | {"outputs_changed_by_drafts": self.changed.get(row[0].name)}
+                for row in rows
+            ],
             "seconds": self.seconds,
         }
 
@@ -162,11 +171,9 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def model_system(name: str, folder: str | Path) -> System:
-    """A fine-tuned model, decoded greedily one token a pass."""
-    from tasc.decode import complete, load_model
-
-    loaded: LoadedModel = load_model(folder, device="cpu")
+def model_system(name: str, loaded: "LoadedModel", drafting: "Drafting | None" = None) -> System:
+    """A fine-tuned model, decoded greedily: one token a pass, or with drafts."""
+    from tasc.decode import complete
 
     def run(rows: Sequence[Row], batch_size: int, advance: Advance) -> "Completions":
         return complete(
@@ -175,6 +182,7 @@ def model_system(name: str, folder: str | Path) -> System:
             rows,
             vocabulary=loaded.vocabulary,
             batch_size=batch_size,
+            drafting=drafting,
             progress=advance,
         )
 
@@ -202,16 +210,29 @@ class _Demo:
         with self.stage("enrich"):
             enriched = self.enrich(splits)
         training = {}
-        for name, ngrams in (("baseline", None), ("enriched", enriched.vocabulary)):
+        for name, ngrams in zip(MODELS, (None, enriched.vocabulary), strict=True):
             with self.stage(f"train {name}"):
                 training[name] = self.finetune(name, splits, ngrams)
-        systems = [model_system(name, report.out) for name, report in training.items()]
+        with self.stage("drafters"):
+            systems = self.make_systems(splits)
         with self.stage("quality"):
             quality = self.measure_quality(systems, splits["test"])
+        changed = self.compare_outputs(systems, quality)
         with self.stage("speed"):
             speeds = self.measure_speed(systems, splits["test"])
         report = DemoReport(
-            self.out, self.seed, self.scale, quick, analysis, enriched, training, systems, quality, speeds, self.seconds
+            out=self.out,
+            seed=self.seed,
+            scale=self.scale,
+            quick=quick,
+            analysis=analysis,
+            enriched=enriched,
+            training=training,
+            systems=systems,
+            changed=changed,
+            quality=quality,
+            speeds=speeds,
+            seconds=self.seconds,
         )
         write_json(self.out / RESULTS_FILE, report.to_json())
         return report
@@ -325,6 +346,47 @@ class _Demo:
         )
         return report
 
+    def make_systems(self, splits: dict[str, Tasks]) -> list[System]:
+        """Each model as it is, then each with a drafter of the training outputs in its own ids."""
+        from tasc.decode import load_model
+
+        loaded = {name: load_model(self.out / name, device="cpu") for name in MODELS}
+        plain = [model_system(name, model) for name, model in loaded.items()]
+        drafted = [model_system(DRAFTED[n], model, self.make_drafts(n, model, splits)) for n, model in loaded.items()]
+        return plain + drafted
+
+    def make_drafts(self, name: str, loaded: "LoadedModel", splits: dict[str, Tasks]) -> "Drafting":
+        """What `tasc profile` and `tasc draft build` do: the cost of a pass, and an index of the training outputs."""
+        from tasc.corpus import TokenCorpus, make_template, spelling_classes
+        from tasc.decode import speculative
+        from tasc.decode.profile import profile
+        from tasc.draft import Drafter
+
+        template = make_template(loaded.tokenizer, "plain")
+        train, ngrams = splits["train"], loaded.vocabulary
+        prompts = TokenCorpus.from_rows(template.encode_prompts(train.rows))
+        outputs = TokenCorpus.from_rows(template.encode_completions(list(train.completions)))
+        drafter = Drafter.build(
+            outputs if ngrams is None else ngrams.merge_corpus(outputs),
+            prompts if ngrams is None else ngrams.merge_corpus(prompts),
+            eos_id=template.eos_id,
+            vocab_size=loaded.model.config.vocab_size,
+            spellings=spelling_classes(loaded.tokenizer),
+            progress=self.progress,
+        )
+        drafter.save(self.out / f"{name}.tasc")
+        cost = profile(loaded.model)
+        cost.save(self.out / f"cost-{name}.json")
+        return speculative(drafter, cost=cost, vocabulary=ngrams)
+
+    def compare_outputs(self, systems: Sequence[System], found: Sequence[Quality]) -> dict[str, int]:
+        """How many outputs drafts changed; none but for a tie between two tokens in floating point."""
+        outputs = {s.name: q.completions.generated.outputs for s, q in zip(systems, found, strict=True)}
+        return {
+            drafted: sum(a != b for a, b in zip(outputs[name], outputs[drafted], strict=True))
+            for name, drafted in DRAFTED.items()
+        }
+
     def measure_quality(self, systems: Sequence[System], test: Tasks) -> list[Quality]:
         """Quality on all test rows; the outputs go to files."""
         from tasc.evals import Prediction, make_metric, write_predictions
@@ -345,7 +407,7 @@ class _Demo:
                 Prediction(row.prompt, text, row.completion, tokens, passes, round(ms, 4))
                 for row, (text, tokens, passes, ms) in zip(test, taken, strict=True)
             ]
-            write_predictions(self.out / f"outputs-{system.name}.jsonl", rows)
+            write_predictions(self.out / f"outputs-{system.name.replace(' + ', '-')}.jsonl", rows)
         return found
 
     def measure_speed(self, systems: Sequence[System], test: Tasks) -> list[list[Speed]]:

@@ -1,4 +1,4 @@
-"""The demo's table: one column for each system, the first one is the reference."""
+"""The demo's tables: quality of each model, speed of each way to decode; the first one is the reference."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,34 +22,49 @@ def render(report: Mapping[str, Any]) -> Group:
     Args:
         report: what `DemoReport.to_json` gives, or `results.json` holds.
     """
-    parts: list[Table | Text] = [comparison(report["systems"], n_rows=report["scale"]["test_rows"])]
+    systems = report["systems"]
+    parts: list[Table | Text] = [quality(systems, n_rows=report["scale"]["test_rows"]), speed(systems)]
     parts += [Text(line) for line in _remarks(report)]
     if report["quick"]:
         parts.append(Text(QUICK_WARNING, style="bold yellow"))
     return Group(*parts)
 
 
-def comparison(systems: Sequence[Mapping[str, Any]], *, n_rows: int) -> Table:
-    """The table itself: quality with 95% intervals, tokens, passes, times, speed-ups."""
+def quality(systems: Sequence[Mapping[str, Any]], *, n_rows: int) -> Table:
+    """Quality with 95% intervals and tokens; a row for each model, since drafts change no output."""
     table = Table(title=f"{n_rows:,} held-out requests, greedy decoding", title_justify="left")
     table.add_column("")
-    for system in systems:
-        table.add_column(system["system"], justify="right")
-    for key, label in QUALITY_ROWS:
-        table.add_row(label, *(_with_interval(system["quality"][key], system["intervals"][key]) for system in systems))
-    table.add_section()
-    table.add_row("base tokens per output", *(f"{system['tokens_per_output']:.1f}" for system in systems))
-    table.add_row("model passes per output", *(f"{system['passes_per_output']:.1f}" for system in systems))
-    for index, speed in enumerate(systems[0]["speed"]):
-        table.add_section()
-        batch = f"batch {speed['batch_size']}"
-        table.add_row(f"ms per output, {batch}", *(_time(system["speed"][index]) for system in systems))
-        table.add_row(f"speed-up, {batch}", "1", *(_speed_up(system, index) for system in systems[1:]))
+    for label in (*(label for _, label in QUALITY_ROWS), "base tokens per output"):
+        table.add_column(label, justify="right")
+    for system in _models(systems):
+        values = (_with_interval(system["quality"][key], system["intervals"][key]) for key, _ in QUALITY_ROWS)
+        table.add_row(system["system"], *values, f"{system['tokens_per_output']:.1f}")
     return table
 
 
+def speed(systems: Sequence[Mapping[str, Any]]) -> Table:
+    """Passes, times and speed-ups; a row for each system."""
+    table = Table()
+    table.add_column("")
+    table.add_column("passes per output", justify="right")
+    for timed in systems[0]["speed"]:
+        table.add_column(f"ms per output, batch {timed['batch_size']}", justify="right")
+        table.add_column("speed-up", justify="right", no_wrap=True)
+    for system in systems:
+        cells = [f"{system['passes_per_output']:.1f}"]
+        for index, timed in enumerate(system["speed"]):
+            cells += [f"{timed['ms_per_output']:.1f}", "1" if system is systems[0] else _speed_up(system, index)]
+        table.add_row(system["system"], *cells)
+    return table
+
+
+def _models(systems: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The systems without drafts."""
+    return [system for system in systems if system["outputs_changed_by_drafts"] is None]
+
+
 def _remarks(report: Mapping[str, Any]) -> list[str]:
-    reference, *others = report["systems"]
+    reference, *others = _models(report["systems"])
     lines = []
     for system in others:
         gap = system["headline_difference"]
@@ -57,21 +72,21 @@ def _remarks(report: Mapping[str, Any]) -> list[str]:
             f"Joint accuracy, {system['system']} less {reference['system']}: {gap['value']:+.3f} "
             f"(95% interval {gap['low']:+.3f} to {gap['high']:+.3f}, paired bootstrap)."
         )
-    if not all(system["comparable"] for system in others):
+    for system in report["systems"]:
+        if changed := system["outputs_changed_by_drafts"]:
+            lines.append(f"{system['system']}: {changed} outputs differ from those without drafts.")
+    if not any(system["outputs_changed_by_drafts"] for system in report["systems"]):
+        lines.append("Drafts changed no output.")
+    if not all(system["comparable"] for system in report["systems"]):
         lines.append(NOT_COMPARABLE)
     lines.append(
-        "Times are medians of rounds in which the systems take turns; brackets give the lowest and the highest."
+        "Times are medians of rounds in which the systems take turns; brackets give the lowest and the highest speed-up."
     )
     return lines
 
 
 def _with_interval(value: float, interval: Sequence[float]) -> str:
     return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
-
-
-def _time(speed: Mapping[str, Any]) -> str:
-    rounds = speed["ms_per_output_rounds"]
-    return f"{speed['ms_per_output']:.1f} [{min(rounds):.1f}, {max(rounds):.1f}]"
 
 
 def _speed_up(system: Mapping[str, Any], index: int) -> str:
