@@ -79,12 +79,10 @@ class RowLayer(CacheLayerMixin):
             places.index_copy_(0, columns.index, new)
         return buffer.narrow(2, 0, columns.end)
 
-    def select(self, rows: torch.Tensor) -> None:
-        """Keep only these rows."""
+    def select(self, rows: torch.Tensor, n_columns: int) -> None:
+        """Keep only these rows, in ascending order, and of them the first columns."""
         if self.is_initialized:
-            self.keys, self.values = (
-                states.transpose(1, 2).index_select(0, rows).transpose(1, 2) for states in (self.keys, self.values)
-            )
+            self.keys, self.values = (_moved_up(states, rows, n_columns) for states in (self.keys, self.values))
 
     def get_seq_length(self) -> int:
         """Columns before the pass."""
@@ -114,10 +112,10 @@ class RowCache(Cache):
         if end > self.columns.capacity:
             self.columns.capacity = end + max(SPARE_COLUMNS, end // 2)
 
-    def select(self, rows: torch.Tensor) -> None:
-        """Keep only these rows, int64[n], in this order."""
+    def select(self, rows: torch.Tensor, n_columns: int) -> None:
+        """Keep only these rows, int64[n], in ascending order, and of them the first columns."""
         for layer in self.row_layers:
-            layer.select(rows)
+            layer.select(rows, n_columns)
 
     def to_dynamic(self, n_columns: int) -> DynamicCache:
         """The first columns as the cache that transformers uses itself."""
@@ -166,6 +164,13 @@ def _zeros(like: torch.Tensor, capacity: int) -> torch.Tensor:
     # zeros, because whatever a masked column holds is multiplied by 0, and 0 times NaN is NaN
     n_rows, n_heads, _, head_dim = like.shape
     return like.new_zeros(n_rows, capacity, n_heads, head_dim).transpose(1, 2)
+
+
+def _moved_up(states: torch.Tensor, rows: torch.Tensor, n_columns: int) -> torch.Tensor:
+    # within the buffer, and only what is in use: a new buffer would be most of the cost
+    left = states.narrow(0, 0, len(rows))
+    left.narrow(2, 0, n_columns).copy_(states.narrow(2, 0, n_columns).index_select(0, rows))
+    return left
 
 
 def _grown(states: torch.Tensor, capacity: int) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """A drafter at work for a model: its options, what it learns from request to request, statistics and logs."""
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,10 +99,12 @@ class Drafting:
 
     def rows(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> list[Row]:
         """Rows to decode, each with its own state of the drafter."""
-        rows = []
+        rows: list[Row] = []
+        begin = time.perf_counter()
         for index, (prompt, limit) in enumerate(zip(prompts, limits, strict=True)):
             seen = list(prompt) if self.vocabulary is None else _merged(self.vocabulary, prompt)
             rows.append(Row(index, list(prompt), limit, self.drafter.start(seen), seen))
+            begin, rows[-1].draft_seconds = time.perf_counter(), time.perf_counter() - begin
         return rows
 
     def finish(self, rows: Sequence[Row]) -> list[RequestStats]:

@@ -124,7 +124,7 @@ class Forward:
     def select(self, slots: Sequence[int]) -> None:
         """Keep only these rows."""
         rows = torch.tensor(slots, device=self.device)
-        self.cache.select(rows)
+        self.cache.select(rows, max(self.next))
         self.first, self.next = [self.first[slot] for slot in slots], [self.next[slot] for slot in slots]
         self._first = None if self._first is None or not any(self.first) else self._first[rows]
 
