@@ -378,7 +378,7 @@ def propose(
         made += 1
         if token == eos_id or made == wanted:
             break
-        place = advance(tokens, suffixes, ids, starts, steps, variants, state, frame, token)
+        place = advance(tokens, suffixes, ids, starts, steps, variants, memo, state, frame, token)
         if place >= 0:
             copied[n_copied] = place
             n_copied += 1
@@ -421,5 +421,5 @@ def observe(tokens, suffixes, ids, starts, steps, variants, memo, state, start_i
         for i in range(n):
             if found[i] == token:
                 gold[t] = i
-        advance(tokens, suffixes, ids, starts, steps, variants, state, frame, token)
+        advance(tokens, suffixes, ids, starts, steps, variants, memo, state, frame, token)
         append(state, token, variants[token] if token < len(variants) else token, -3)

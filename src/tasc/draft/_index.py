@@ -12,11 +12,12 @@ compared with the length here.
 from tasc._numba import njit
 
 KEPT = 8  # followers that are remembered of a part, most frequent first
-SAMPLES = 256  # suffixes looked at in a larger part: a follower with 1 / SAMPLES of it is found for certain
-# a line of `memo`: low, high, depth, distinct followers, number kept, then their tokens and counts
+SAMPLES = 64  # suffixes looked at in a larger part: a follower with 1 / SAMPLES of it is found for certain
+# a line of `memo`: low, high, depth, distinct followers, number kept, then their tokens, counts, and the lows of their parts
 LOW, HIGH, DEPTH, DISTINCT, N_KEPT, TOKENS = 0, 1, 2, 3, 4, 5
 COUNTS = TOKENS + KEPT
-LINE = COUNTS + KEPT
+LOWS = COUNTS + KEPT
+LINE = LOWS + KEPT
 STEP = 6  # numbers in a line of `steps`: low, high, depth, token, then low and high of the child
 
 
@@ -61,6 +62,27 @@ def _end(tokens, suffixes, low, high, depth, token):
 
 
 @njit
+def _begin(tokens, suffixes, low, high, depth, token):
+    """Where the suffixes with `token` at `depth` begin, given that the one at `high` has it."""
+    b, step = high, 1
+    a = low
+    while b > low:
+        probe = max(b - step, low)
+        if tokens[suffixes[probe] + depth] < token:
+            a = probe + 1
+            break
+        b = probe
+        step *= 2
+    while a < b:
+        middle = (a + b) >> 1
+        if tokens[suffixes[middle] + depth] < token:
+            a = middle + 1
+        else:
+            b = middle
+    return b
+
+
+@njit
 def first_part(ids, starts, token):
     """The suffixes that begin with `token`: (low, high). `ids` are the tokens that occur, ascending."""
     a, b = 0, len(ids)
@@ -96,31 +118,25 @@ def list_followers(tokens, suffixes, memo, at, low, high, depth):
     """
     line = memo[at]
     n = len(tokens)
-    size = high - low
-    stride = 1 if size <= SAMPLES else size // SAMPLES
+    stride = max((high - low) // SAMPLES, 1)
     kept = distinct = 0
-    sample = low
+    end = sample = low
     while sample < high:
         place = suffixes[sample] + depth
         if place >= n:
             sample += 1
             continue
         token = tokens[place]
-        first = sample
-        if stride > 1:  # it may begin before the sample
-            first, end = narrow(tokens, suffixes, low, high, depth, token)
-        else:
-            end = sample + 1
-            while end < high and suffixes[end] + depth < n and tokens[suffixes[end] + depth] == token:
-                end += 1
+        first = _begin(tokens, suffixes, end, sample, depth, token)
+        end = _end(tokens, suffixes, sample, high, depth, token)
         distinct += 1
-        kept = _keep(line, kept, token, end - first)
-        sample = end if stride == 1 else max(end, sample + stride)
+        kept = _keep(line, kept, token, end - first, first)
+        sample = max(end, sample + stride)
     line[LOW], line[HIGH], line[DEPTH], line[DISTINCT], line[N_KEPT] = low, high, depth, distinct, kept
 
 
 @njit
-def _keep(line, kept, token, count):
+def _keep(line, kept, token, count, low):
     """Insert a follower into the line, which stays sorted by falling count; returns how many are kept."""
     if kept == KEPT and count <= line[COUNTS + KEPT - 1]:
         return kept
@@ -128,8 +144,9 @@ def _keep(line, kept, token, count):
     while at > 0 and line[COUNTS + at - 1] < count:
         line[TOKENS + at] = line[TOKENS + at - 1]
         line[COUNTS + at] = line[COUNTS + at - 1]
+        line[LOWS + at] = line[LOWS + at - 1]
         at -= 1
-    line[TOKENS + at], line[COUNTS + at] = token, count
+    line[TOKENS + at], line[COUNTS + at], line[LOWS + at] = token, count, low
     return kept + 1 if kept < KEPT else kept
 
 

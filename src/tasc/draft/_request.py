@@ -10,7 +10,8 @@ Tokens are compared by their variant (" Paris", "Paris", "paris" are one), `vari
 import numpy as np
 
 from tasc._numba import njit
-from tasc.draft._index import answer, is_known, step_at
+from tasc.draft._index import COUNTS, N_KEPT, TOKENS, answer, is_known, is_listed, line_at, step_at
+from tasc.draft._index import LOWS as FOLLOWERS_LOWS
 
 ORDERS = 16  # tokens of the longest context that is looked up in the corpus
 ACTIVE = 64  # places in the text that may match the context at a time
@@ -109,9 +110,9 @@ def add_prompt(state, variants, prompt, start_id):
 
 
 @njit
-def advance(tokens, suffixes, ids, starts, steps, variants, state, frame, token):
+def advance(tokens, suffixes, ids, starts, steps, variants, memo, state, frame, token):
     """Move the frame over one token. Returns the prompt place that was copied for the first time, or -1."""
-    _narrow_contexts(tokens, suffixes, ids, starts, steps, frame, token)
+    _narrow_contexts(tokens, suffixes, ids, starts, steps, memo, frame, token)
     variant = variants[token] if 0 <= token < len(variants) else token
     at = entry_of(state, variant)
     newest = state[at + 1] if state[at] else -1
@@ -120,7 +121,7 @@ def advance(tokens, suffixes, ids, starts, steps, variants, state, frame, token)
 
 
 @njit
-def _narrow_contexts(tokens, suffixes, ids, starts, steps, frame, token):
+def _narrow_contexts(tokens, suffixes, ids, starts, steps, memo, frame, token):
     """The parts of the corpus that begin with the last tokens, for every number of them."""
     top = frame[TOP]
     order = top
@@ -140,6 +141,17 @@ def _narrow_contexts(tokens, suffixes, ids, starts, steps, frame, token):
         top = min(top + 1, ORDERS)
     for k in range(min(order, ORDERS - 1), -1, -1):
         low, high = frame[LOWS + k], frame[HIGHS + k]
+        line = line_at(memo, low, high, k)
+        if is_listed(memo, line, low, high, k):  # what was drafted is among the followers as a rule
+            for i in range(memo[line, N_KEPT]):
+                if memo[line, TOKENS + i] == token:
+                    frame[LOWS + k + 1] = memo[line, FOLLOWERS_LOWS + i]
+                    frame[HIGHS + k + 1] = memo[line, FOLLOWERS_LOWS + i] + memo[line, COUNTS + i]
+                    break
+            else:
+                line = -1
+            if line >= 0:
+                continue
         at = step_at(steps, low, high, k, token)
         if not is_known(steps, at, low, high, k, token):
             answer(tokens, suffixes, ids, starts, steps, at, low, high, k, token)
@@ -206,10 +218,10 @@ def _move_cursor(state, frame, variant, newest):
 
 
 @njit
-def extend(tokens, suffixes, ids, starts, steps, variants, state, new_ids):
+def extend(tokens, suffixes, ids, starts, steps, variants, memo, state, new_ids):
     """Take tokens that the target produced."""
     for token in new_ids:
-        advance(tokens, suffixes, ids, starts, steps, variants, state, state[:FRAME], token)
+        advance(tokens, suffixes, ids, starts, steps, variants, memo, state, state[:FRAME], token)
         append(state, token, variants[token] if 0 <= token < len(variants) else token, OUTPUT)
 
 

@@ -78,7 +78,7 @@ def observe(mixture: Mixture, prompts: TokenCorpus, outputs: TokenCorpus) -> Obs
         memory = mixture.begin(np.ascontiguousarray(prompts[row]), room=len(output))
         part = slice(int(offsets[row]), int(offsets[row + 1]))
         _candidates.observe(
-            *mixture.lookup(), mixture.memo, memory, index.start_id, output, n_found[part], gold[part], features[part]
+            *mixture.lookup(), memory, index.start_id, output, n_found[part], gold[part], features[part]
         )
     return Observed(n_found, gold, features, offsets)
 

@@ -19,7 +19,7 @@ from tasc.draft.neighbours import Neighbours
 MEMO_LINES = 1 << 14  # 2 MB a process
 STEPS = 1 << 15  # 1 MB a process
 _Array = NDArray[np.int32]
-Lookup = tuple[_Array, _Array, _Array, _Array, _Array, _Array]
+Lookup = tuple[_Array, _Array, _Array, _Array, _Array, _Array, _Array]
 _NONE = np.empty(0, np.int32)
 ROOM = 256  # tokens a memory has room for before it grows
 
@@ -41,11 +41,11 @@ class Mixture:
     neighbours: Neighbours | None
     variants: NDArray[np.int32]
     weights: NDArray[np.float32]
-    memo: NDArray[np.int32] = field(init=False, repr=False)
+    _memo: NDArray[np.int32] = field(init=False, repr=False)
     _steps: NDArray[np.int32] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "memo", np.zeros((MEMO_LINES, _index.LINE), np.int32))
+        object.__setattr__(self, "_memo", np.zeros((MEMO_LINES, _index.LINE), np.int32))
         object.__setattr__(self, "_steps", np.zeros((STEPS, _index.STEP), np.int32))
 
     def start(self, prompt_ids: Ids, *, memory: Memory | None = None) -> "MixtureState":
@@ -55,7 +55,7 @@ class Mixture:
     def lookup(self) -> Lookup:
         """What the kernels look contexts up in."""
         index = self.index
-        return index.tokens, index.suffixes, index.ids, index.starts, self._steps, self.variants
+        return index.tokens, index.suffixes, index.ids, index.starts, self._steps, self.variants, self._memo
 
     def begin(self, prompt: NDArray[np.int32], *, seen: Memory | None = None, room: int = ROOM) -> NDArray[np.int32]:
         """The memory of a request (see `_request.py`) with room for `room` tokens of output, before the first of them."""
@@ -111,7 +111,7 @@ class MixtureState:
             self._drafted, self._chances = np.empty((2, max_tokens), np.int32), np.empty(max_tokens, np.float32)
         mixture = self._mixture
         n = _candidates.propose(
-            *self._lookup, mixture.memo, mixture.weights, self._memory, mixture.index.start_id, mixture.index.eos_id,
+            *self._lookup, mixture.weights, self._memory, mixture.index.start_id, mixture.index.eos_id,
             max_tokens, min_probability, self._drafted, self._chances,
         )  # fmt: skip
         return Draft(self._drafted[0, :n].copy(), self._drafted[1, :n].astype(np.uint8), self._chances[:n].copy())

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from tasc.corpus import TokenCorpus
 from tasc.draft import _rows as kernels
 
-TOKENS = 20_000  # of their outputs together
+TOKENS = 40_000  # of their outputs together
 PROMPT = 256  # tokens kept of a prompt
+PROMPT_TOKENS = 300_000  # of their prompts together
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +37,7 @@ class Sample:
 
 
 def choose(outputs: TokenCorpus, prompts: TokenCorpus) -> Sample:
-    """One of each row content, those with the lowest numbers, up to TOKENS tokens of output.
+    """One of each row content, those with the lowest numbers, up to TOKENS tokens of output and PROMPT_TOKENS of prompts.
 
     Example:
         >>> outputs, prompts = TokenCorpus.from_rows([[1], [1], [2]]), TokenCorpus.from_rows([[7], [7], [7]])
@@ -47,8 +48,9 @@ def choose(outputs: TokenCorpus, prompts: TokenCorpus) -> Sample:
     kernels.hash_rows(prompts.tokens, prompts.offsets, PROMPT, hashes)
     kernels.hash_rows(outputs.tokens, outputs.offsets, 1 << 31, hashes)
     _, first = np.unique(hashes, return_index=True)  # ascending by hash; the first row of each content
-    n = int(np.searchsorted(np.cumsum(outputs.lengths[first] + 1), TOKENS, side="right"))
-    rows = first[: max(n, 1)].astype(np.int32)
+    fit = np.cumsum(outputs.lengths[first] + 1) <= TOKENS
+    fit &= np.cumsum(np.minimum(prompts.lengths[first], PROMPT)) <= PROMPT_TOKENS
+    rows = first[: max(int(fit.sum()), 1)].astype(np.int32)
     return Sample(rows, cut(prompts.take(rows), PROMPT))
 
 
