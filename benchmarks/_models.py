@@ -49,7 +49,7 @@ class Preset:
 PRESETS = {
     "massive_en": Preset("intent-slots", "joint_accuracy", 0, 2400, 3600),
     "eurlex57k_short": Preset("multilabel", "micro_f1", 16, 1200, 1800, hidden_size=192),
-    "medquad": Preset("text", "rouge_l", 0, 800, 0, rows=8, hidden_size=192),
+    "medquad": Preset("text", "rouge_l", 0, 600, 0, rows=8, hidden_size=192),
 }
 
 

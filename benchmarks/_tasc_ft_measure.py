@@ -114,14 +114,22 @@ def page(results: dict[str, Any]) -> str:
         "# TASC-ft on real tasks",
         "",
         "Made by `python benchmarks/tasc_ft.py`; every figure is in `benchmarks/results/tasc_ft.json`. The target models are Qwen2",
-        "models of about 4M parameters, trained from scratch on each task (`benchmarks/_models.py`) as stand-ins for a pretrained",
+        "models of 2.5M or 4M parameters, trained from scratch on each task (`benchmarks/_models.py`) as stand-ins for a pretrained",
         "small language model: the comparison says something, the quality in itself does not. All models of a corpus start from",
         "the same target and are fine-tuned on the same rows in the same number of steps. Times: median of rounds in which the",
         "models take turns; the range is of the per-round ratio to the first baseline. Brackets: 95% bootstrap intervals over rows.",
     ]
     for corpus, result in results.items():
-        lines += ["", f"## {corpus}", "", *_table(result), "", *_predictors(result)]
+        lines += ["", f"## {corpus}", "", *_preset(result["preset"]), "", *_table(result), "", *_predictors(result)]
     return "\n".join(lines) + "\n"
+
+
+def _preset(preset: dict[str, Any]) -> list[str]:
+    words = f", prompts cut to {preset['prompt_words']} words" if preset["prompt_words"] else ""
+    return [
+        f"Target: {preset['layers']} layers of width {preset['hidden_size']}, {preset['target_steps']:,} steps of {preset['rows']} "
+        f"rows{words}; then {preset['tuning_steps']:,} steps for each model of the table.",
+    ]
 
 
 def _table(result: dict[str, Any]) -> list[str]:
@@ -154,6 +162,8 @@ def _predictors(result: dict[str, Any]) -> list[str]:
     rows = [v for v in result["variants"] if v["seed"] == 0]
     lines = ["| budget | H2 (nats) | expected cost |", "|---|---|---|"]
     lines += [f"| {v['budget']} | {v['h2_nats']:.2f} | {v['expected_cost']:.3f} |" for v in rows]
+    if len(rows) < 3:  # a rank correlation of two says nothing
+        return lines
     for batch, found in result["kendall"].items():
         named = {"h2_nats": "H2", "expected_cost": "expected cost"}
         values = "; ".join(f"{named[k]} {t['tau']:+.2f} (p = {t['p']:.2f})" for k, t in found.items())

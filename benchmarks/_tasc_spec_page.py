@@ -77,6 +77,18 @@ def _systems(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _replay(result: dict[str, Any]) -> list[str]:
+    """The speed-up that a replay of the recorded run predicts from the cost curve."""
+    parts = [
+        f"{'spec' if r['target'] == 'base' else 'ft + spec'} at batch {r['batch_size']} {r['predicted_speed_up']:.2f}x"
+        for r in result["replay"]
+    ]
+    return [
+        "A replay of the recorded runs (`tasc replay`) took exactly the same passes. Speed-up over plain decoding with the same model",
+        f"that it predicts from the cost curve: {', '.join(parts)}.",
+    ]
+
+
 def _time(speed: dict[str, Any] | None) -> list[str]:
     if speed is None:
         return ["", ""]

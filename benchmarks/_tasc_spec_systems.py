@@ -21,15 +21,19 @@ from tasc.decode import (
     complete,
     default_max_new_tokens,
     end_ids,
+    generate,
     load_model,
 )
 from tasc.decode.hf import speculative
 from tasc.decode.profile import profile
+from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
 from tasc.draft.drafter import Drafter
 from tasc.draft.index import Index
 from tasc.draft.paper import PaperDrafter
+from tasc.draft.recorded import Recorded
 from tasc.replay.peers import NGrammys, PromptLookup, SuffixDecoding
+from tasc.replay.simulate import replay_log
 
 MAX_DRAFT = 10
 MEDQUAD_LIMIT = 256  # a small model of free text repeats itself without end
@@ -92,6 +96,7 @@ class Setup:
     validation: Tasks
     test: Tasks
     limit: int
+    drafters: dict[str, tuple[Drafter, StepCost]] = field(default_factory=dict)
 
     @classmethod
     def make(cls, corpus: str, work: Path) -> "Setup":
@@ -219,7 +224,28 @@ def spec(setup: Setup, name: str) -> Complete:
     drafter.save(setup.folder / f"{name}.tasc")
     cost = profile(target.loaded.model)
     cost.save(setup.folder / f"{name}-cost.json")
-    return with_drafts(target, setup.limit, Drafter.load(setup.folder / f"{name}.tasc"), cost)
+    drafter = Drafter.load(setup.folder / f"{name}.tasc")
+    setup.drafters[name] = drafter, cost
+    return with_drafts(target, setup.limit, drafter, cost)
+
+
+def replayed(setup: Setup, name: str, rows: Tasks, batch: int) -> dict[str, Any]:
+    """Decode and record, then replay the log without the model: both must take the same passes."""
+    target, (drafter, cost) = setup.targets[name], setup.drafters[name]
+    log: list[Recorded] = []
+    drafting = speculative(
+        drafter, max_draft=MAX_DRAFT, cost=cost, vocabulary=target.loaded.vocabulary, record=log.extend
+    )
+    generate(
+        target.loaded.model, target.template.encode_prompts(rows.rows), drafter=drafting, batch_size=batch,
+        max_new_tokens=setup.limit, eos_id=end_ids(target.loaded.model, target.template),
+        pad_id=target.template.eos_id, vocabulary=target.loaded.vocabulary,
+    )  # fmt: skip
+    found = replay_log(drafter, log, control=Control(cost, max_draft=MAX_DRAFT))
+    for recorded, again in zip(log, found.requests, strict=True):
+        if (recorded.drafted, recorded.accepted) != (again.drafted, again.accepted):
+            raise SystemExit(f"{name}, batch {batch}: replay took other passes than decoding: {again} for {recorded}")
+    return {"target": name, "batch_size": batch, "passes": found.passes, "predicted_speed_up": found.predicted_speedup}
 
 
 def plain(target: Target, limit: int) -> Complete:
@@ -251,7 +277,7 @@ def by_transformers(target: Target, limit: int, **options: Any) -> Complete:
     template = target.template
     ends = sorted(end_ids(model, template))
 
-    def generate(prompts: list[list[int]], most: int) -> list[list[int]]:
+    def continued(prompts: list[list[int]], most: int) -> list[list[int]]:
         width = max(map(len, prompts))
         ids = torch.tensor([[template.eos_id] * (width - len(p)) + p for p in prompts])
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
@@ -264,7 +290,7 @@ def by_transformers(target: Target, limit: int, **options: Any) -> Complete:
     def run(rows: Sequence[Row], batch_size: int, advance: Any) -> Completions:
         prompts = template.encode_prompts(rows)
         order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
-        generate([prompts[row] for row in order[:batch_size]], 4)  # warm-up
+        continued([prompts[row] for row in order[:batch_size]], 4)  # warm-up
         found: dict[int, list[int]] = {}
         passes: dict[int, int] = {}
         seconds = []
@@ -272,7 +298,7 @@ def by_transformers(target: Target, limit: int, **options: Any) -> Complete:
             chosen = order[start : start + batch_size]
             with counted(model) as calls:
                 begin = time.perf_counter()
-                outputs = generate([prompts[row] for row in chosen], limit)
+                outputs = continued([prompts[row] for row in chosen], limit)
                 seconds.append(time.perf_counter() - begin)
             found |= dict(zip(chosen, outputs, strict=True))
             # rows that have ended stay in transformers' batch, but need no pass of their own

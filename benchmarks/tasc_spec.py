@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from _models import PRESETS
 from _tasc_spec_page import write_page
-from _tasc_spec_systems import Contender, Setup, contenders, lambda_contenders
+from _tasc_spec_systems import Contender, Setup, contenders, lambda_contenders, replayed
 
 from tasc.bench import Speed, System, measure_speed
 from tasc.corpus import Tasks
@@ -45,6 +45,11 @@ def measure(corpus: str, work: Path, rounds: int) -> dict[str, Any]:
     }
     sweep = lambda_contenders(setup)
     swept = time_in_turns(sweep, setup.rows(LAMBDA_ROWS[corpus]), 1, max(3, rounds - 2))
+    again = [
+        replayed(setup, name, setup.rows(n_rows), batch)
+        for name in setup.targets
+        for batch, n_rows in zip(BATCH_SIZES, TIMED_ROWS[corpus], strict=True)
+    ]
     load.append(os.getloadavg()[0])
     return {
         "machine": {
@@ -57,6 +62,7 @@ def measure(corpus: str, work: Path, rounds: int) -> dict[str, Any]:
         "rounds": rounds,
         "rows": dict(zip(map(str, BATCH_SIZES), TIMED_ROWS[corpus], strict=True)),
         "systems": [system_json(c, {b: s[c.name] for b, s in speeds.items() if c.name in s}) for c in found],
+        "replay": again,
         "lambda": [{"lambda": c.weight} | system_json(c, {1: swept[c.name]}) for c in sweep],
     }  # fmt: skip
 
