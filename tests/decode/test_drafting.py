@@ -1,6 +1,7 @@
 """tasc.generate and tasc.decode.complete with drafts, their logs and statistics, comparisons, measured costs."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -285,6 +286,13 @@ def test_drafters_of_other_tokenizers_are_refused(tokenizer, vocabulary):
         check_drafter(Script({}, fingerprint="other"), tokenizer, source="task.tasc")
     with pytest.raises(FingerprintError, match="tasc draft build --vocab"):
         check_drafter(Script({}, fingerprint=own, vocab_size=len(tokenizer)), tokenizer, vocabulary)
+
+
+def test_a_drafter_of_n_grams_is_refused_for_a_model_without(tokenizer):
+    drafter: Any = Script({}, fingerprint=fingerprint(tokenizer), vocab_size=len(tokenizer))
+    drafter.origin = SimpleNamespace(vocabulary="vocab")
+    with pytest.raises(FingerprintError, match="n-grams of vocab, the model has none"):
+        check_drafter(drafter, tokenizer)
 
 
 def test_options_are_checked_before_the_first_request(tmp_path):

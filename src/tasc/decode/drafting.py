@@ -173,7 +173,7 @@ def check_drafter(
     *,
     source: str | Path = "the drafter",
 ) -> None:
-    """Refuse a drafter that was built with another tokenizer, or without the model's n-grams.
+    """Refuse a drafter that was built with another tokenizer, without the model's n-grams or with others.
 
     Raises:
         FingerprintError: with both fingerprints.
@@ -186,6 +186,11 @@ def check_drafter(
         raise FingerprintError(
             f"{source} was built with tokenizer {drafter.fingerprint}, the model has {' or '.join(sorted(fitting - {''}))}; "
             "build it again with 'tasc draft build' and the model's tokenizer"
+        )
+    ngrams = getattr(getattr(drafter, "origin", None), "vocabulary", "")
+    if vocabulary is None and ngrams:
+        raise FingerprintError(
+            f"{source} was built with the n-grams of {ngrams}, the model has none; build it again without --vocab"
         )
     if vocabulary is not None and drafter.vocab_size < vocabulary.size:
         raise FingerprintError(
