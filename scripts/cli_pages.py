@@ -26,17 +26,25 @@ def pages() -> dict[str, str]:
 
 
 def page(verb: str) -> str:
-    """Returns the Markdown page of one verb."""
+    """Returns the Markdown page of one verb, with a section for each of its own verbs if it has some."""
     command = load_command(verb)
-    function = import_module(VERBS[verb][0]).command
+    if not hasattr(command, "commands"):
+        return "\n".join([NOTE, *_section(f"# tasc {verb}", verb, command, import_module(VERBS[verb][0]).command)])
+    lines = [NOTE, f"# tasc {verb}\n", f"{inspect.cleandoc(command.help or '')}\n"]
+    for name, inner in command.commands.items():
+        lines += _section(f"## tasc {verb} {name}", f"{verb} {name}", inner, inspect.unwrap(inner.callback))
+    return "\n".join(lines)
+
+
+def _section(title: str, verb: str, command: Any, function: Any) -> Iterator[str]:
+    """Heading, help, usage, arguments and options of one command."""
     types = get_type_hints(function, include_extras=True)
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option" and not p.hidden and p.name != "help"]
     usage = " ".join(["tasc", verb, *(_placeholder(p) for p in arguments), "[OPTIONS]"])
-    lines = [NOTE, f"# tasc {verb}\n", f"{inspect.cleandoc(command.help or '')}\n", f"```\n{usage}\n```\n"]
-    lines += _table("Argument", [(f"`{_placeholder(p)}`", p, types[p.name]) for p in arguments])
-    lines += _table("Option", [(_spelling(p, types[p.name]), p, types[p.name]) for p in options])
-    return "\n".join(lines)
+    yield from (f"{title}\n", f"{inspect.cleandoc(command.help or '')}\n", f"```\n{usage}\n```\n")
+    yield from _table("Argument", [(f"`{_placeholder(p)}`", p, types[p.name]) for p in arguments])
+    yield from _table("Option", [(_spelling(p, types[p.name]), p, types[p.name]) for p in options])
 
 
 def _index() -> str:

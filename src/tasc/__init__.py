@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tasc.analysis import analyze
     from tasc.corpus import TokenCorpus, load_tasks, load_tokenizer
     from tasc.decode import generate, speculative
-    from tasc.draft import Drafter
+    from tasc.draft import Drafter, build_drafter
     from tasc.draft.cost import StepCost
     from tasc.draft.recorded import Recorded
     from tasc.errors import TascError
@@ -34,6 +34,7 @@ __all__ = [
     "TokenCorpus",
     "__version__",
     "analyze",
+    "build_drafter",
     "enrich",
     "finetune",
     "generate",
@@ -50,6 +51,7 @@ _ROOMS = {
     "TascError": "tasc.errors",
     "TokenCorpus": "tasc.corpus",
     "analyze": "tasc.analysis",
+    "build_drafter": "tasc.draft",
     "enrich": "tasc.vocab",
     "finetune": "tasc.train",
     "generate": "tasc.decode",

@@ -80,3 +80,20 @@ def test_check_fails_until_the_pages_are_written_and_when_one_is_left_over(scrip
     assert sorted(path.name for path in (tmp_path / "cli").iterdir()) == ["fake.md", "index.md"]
     monkeypatch.setattr(sys, "argv", ["cli_pages.py", "--check"])
     assert script.main() == 0
+
+
+def test_a_verb_with_verbs_of_its_own_has_a_section_for_each(script, monkeypatch):
+    app = typer.Typer(help="Does things.")
+    app.command("one")(command)
+
+    @app.command("two")
+    def two(count: Annotated[int, typer.Option(help="How often.")] = 2) -> None:
+        """Do the other."""
+
+    module = types.ModuleType("fake_group")
+    module.app = app  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "fake_group", module)
+    monkeypatch.setattr(main, "VERBS", {"fake": ("fake_group", "Does things.")})
+    lines = script.page("fake").splitlines()
+    assert [line for line in lines if line.startswith("#")] == ["# tasc fake", "## tasc fake one", "## tasc fake two"]
+    assert {"tasc fake one DATA [OPTIONS]", "tasc fake two [OPTIONS]", "| `--count` INTEGER | `2` | How often. |"} < set(lines)

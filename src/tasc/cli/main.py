@@ -13,11 +13,13 @@ from typer.core import TyperCommand, TyperGroup
 
 from tasc.errors import TascError
 
-# verb -> (module with a function `command`, help line for `tasc --help`), in the order in which people need them
+# verb -> (module with a function `command` or, for verbs of its own, a Typer `app`; help line for `tasc --help`), in the
+# order in which people need them
 VERBS: dict[str, tuple[str, str]] = {
     "analyze": ("tasc.cli.analyze", "Measure how variable a task's outputs are and say what would pay."),
     "enrich": ("tasc.cli.enrich", "Mine n-grams from a task's outputs and write the enriched tokenizer."),
     "train": ("tasc.cli.train", "Fine-tune a model, with or without an enriched vocabulary."),
+    "draft": ("tasc.cli.draft", "Build a drafter from a task's outputs; inspect, merge and update it."),
     "generate": ("tasc.cli.generate", "Generate outputs for a file of prompts."),
     "profile": ("tasc.cli.profile", "Measure what a forward pass costs, for the length of drafts."),
     "replay": ("tasc.cli.replay", "Measure drafters on known outputs, without a model."),
@@ -36,11 +38,13 @@ def load_command(verb: str) -> Any:
         verb: A key of `VERBS`.
 
     Returns:
-        The click command that typer makes of the module's function `command`.
+        The click command that typer makes of the module's function `command`, or the group that it makes of its `app`.
     """
-    module, _ = VERBS[verb]
+    module = import_module(VERBS[verb][0])
+    if hasattr(module, "app"):
+        return typer.main.get_command(module.app)
     app = typer.Typer(add_completion=False, rich_markup_mode="markdown", context_settings=HELP_FLAGS)
-    app.command(verb)(import_module(module).command)
+    app.command(verb)(module.command)
     return typer.main.get_command(app)
 
 
