@@ -10,7 +10,7 @@ Presets: "best" mixes all sources by learnt weights (`mixture.py`), "paper" is T
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
@@ -24,7 +24,7 @@ from tasc.draft.learning import Reliability
 from tasc.draft.memory import Memory
 from tasc.draft.mixture import Mixture
 from tasc.draft.neighbours import Neighbours
-from tasc.draft.options import Options, Origin, Preset
+from tasc.draft.options import Options, Origin, Preset, Tuned
 from tasc.draft.paper import PaperDrafter
 from tasc.draft.prune import shared_text
 from tasc.draft.sample import Sample
@@ -48,6 +48,7 @@ class Drafter:
         weights: float32: the learnt table, see `_candidates.py`.
         sample: rows that taught the weights; None where they must not be kept.
         reliability: predicted against observed acceptance on rows that taught nothing; None if nothing was learnt.
+        tuned: how to decode with it; None before `tasc tune`.
 
     Example:
         >>> outputs = TokenCorpus.from_rows([[5, 6, 7], [5, 6, 8]] * 3)
@@ -66,6 +67,7 @@ class Drafter:
     weights: NDArray[np.float32]
     sample: Sample | None
     reliability: Reliability | None
+    tuned: Tuned | None = None
     _model: "Mixture | PaperDrafter" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -200,8 +202,17 @@ class Drafter:
             first.vocab_size, first.options, first.origin, progress,
         )  # fmt: skip
 
-    def update(self, rows: "Sequence[tuple[Ids, Ids]]", *, progress: Progress = silent) -> "Drafter":
+    def update(
+        self,
+        rows: "Sequence[tuple[Ids, Ids]]",
+        *,
+        spellings: NDArray[np.int32] | None = None,
+        progress: Progress = silent,
+    ) -> "Drafter":
         """The drafter with more rows: (prompt ids, output ids) of finished requests, end tokens or not.
+
+        Args:
+            spellings: as for `build`; without them, spellings that no output held so far stay apart.
 
         Raises:
             DataError: as for `build` and `merge`.
@@ -214,9 +225,26 @@ class Drafter:
         prompts = TokenCorpus.from_rows([prompt for prompt, _ in ends], self.fingerprint)
         added = Drafter.build(
             outputs, None if self.neighbours is None else prompts, eos_id=self.eos_id, vocab_size=self.vocab_size,
-            spellings=self.variants[: self.vocab_size], options=self.options, origin=self.origin,
+            spellings=self.variants[: self.vocab_size] if spellings is None else spellings,
+            options=self.options, origin=self.origin,
         )  # fmt: skip
         return Drafter.merge([self, added], progress=progress)
+
+    def taught(self, prompts: TokenCorpus, outputs: TokenCorpus) -> "Drafter":
+        """The same drafter with weights learnt from other rows, which its index must not hold.
+
+        Args:
+            prompts, outputs: of the rows, outputs without end tokens.
+
+        Raises:
+            DataError: prompts and outputs do not belong together.
+            OptionError: the preset has no weights.
+        """
+        if isinstance(self._model, PaperDrafter):
+            raise OptionError("preset paper has no weights to learn; build the drafter with preset best")
+        _check_rows(outputs, prompts, self.vocab_size, self.eos_id)
+        weights, reliability = learning.teach(self._model, prompts, outputs)
+        return replace(self, weights=weights, reliability=reliability)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file, atomically."""
@@ -269,7 +297,7 @@ def _assemble(
     if options.preset == "best" and taught is not None:
         held = taught.rows[: int(HELD_SHARE * len(outputs))]
         if len(held) >= FEWEST_HELD:
-            with progress("learning the weights", total=None) as _:
+            with progress("learning the weights", total=len(held)) as advance:
                 kept = np.ones(len(outputs), bool)
                 kept[held] = False
                 index = _index_of(outputs.take(np.flatnonzero(kept)), start_id, eos_id, options)
@@ -277,8 +305,10 @@ def _assemble(
                 mixture = Mixture(index, index.row_starts, others, variants, weights)
                 prompts = taught.prompts.take(np.arange(len(held)))
                 weights, reliability = learning.teach(mixture, prompts, outputs.take(held))
-    with progress("indexing the outputs", total=None) as _:
+                advance(len(held))
+    with progress("indexing the outputs", total=len(outputs)) as advance:
         index = _index_of(outputs, start_id, eos_id, options)
+        advance(len(outputs))
     return Drafter(
         index, options, origin, terms, variants, weights, taught if options.min_rows == 1 else None, reliability
     )

@@ -1,7 +1,8 @@
 """How a drafter was built, and what its ids mean."""
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from tasc.errors import OptionError
 
@@ -46,3 +47,26 @@ class Options:
             raise OptionError(f"preset must be best or paper, got {self.preset!r}")
         if self.min_rows < 1:
             raise OptionError(f"min_rows must be at least 1, got {self.min_rows}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """How to decode with a drafter, as `tasc tune` found it.
+
+    Attributes:
+        max_draft: most drafted tokens per pass.
+        cost: the step-cost curve it was tuned for, see `StepCost.to_json`.
+        rows: held-out rows that the speed-up was predicted on.
+        speedup: predicted speed-up over plain decoding there: low, middle and high end of its 95% interval.
+    """
+
+    max_draft: int
+    cost: dict[str, Any]
+    rows: int
+    speedup: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_draft <= 1024:
+            raise OptionError(f"max_draft must be from 1 to 1024, got {self.max_draft}")
+        if len(self.speedup) != 3 or not all(math.isfinite(value) for value in self.speedup):
+            raise OptionError(f"speedup must be three numbers, got {self.speedup}")

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from tasc.corpus import TokenCorpus
 from tasc.draft import learning
 from tasc.draft._candidates import N_WEIGHTS
+from tasc.draft.cost import StepCost
 from tasc.draft.file import read_file, write_file
 from tasc.draft.index import Index
 from tasc.draft.learning import Reliability
 from tasc.draft.neighbours import Neighbours
-from tasc.draft.options import Options, Origin
+from tasc.draft.options import Options, Origin, Tuned
 from tasc.draft.sample import Sample
 from tasc.errors import DrafterFileError, TascError
 
@@ -59,6 +60,7 @@ def write(path: str | os.PathLike[str], drafter: "Drafter") -> None:
         "eos_id": drafter.eos_id,
         "options": asdict(drafter.options),
         "origin": asdict(drafter.origin),
+        "tuned": None if drafter.tuned is None else asdict(drafter.tuned),
         "reliability": None if drafter.reliability is None else asdict(drafter.reliability),
     }
     write_file(path, arrays, metadata)
@@ -130,7 +132,15 @@ def _parts(metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[st
         "weights": weights,
         "sample": taught,
         "reliability": reliability,
+        "tuned": _tuned(metadata["tuned"]),
     }
+
+
+def _tuned(found: dict[str, Any] | None) -> Tuned | None:
+    if found is None:
+        return None
+    StepCost.from_json(found["cost"])  # raises where it is no curve
+    return Tuned(int(found["max_draft"]), found["cost"], int(found["rows"]), tuple(map(float, found["speedup"])))  # type: ignore[arg-type]
 
 
 def _restored_neighbours(arrays: dict[str, NDArray[Any]], n_rows: int) -> Neighbours:
