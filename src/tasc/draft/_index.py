@@ -64,18 +64,21 @@ def _end(tokens, suffixes, low, high, depth, token):
 @njit
 def _begin(tokens, suffixes, low, high, depth, token):
     """Where the suffixes with `token` at `depth` begin, given that the one at `high` has it."""
+    n = len(tokens)
     b, step = high, 1
     a = low
     while b > low:
         probe = max(b - step, low)
-        if tokens[suffixes[probe] + depth] < token:
+        place = suffixes[probe] + depth
+        if place >= n or tokens[place] < token:
             a = probe + 1
             break
         b = probe
         step *= 2
     while a < b:
         middle = (a + b) >> 1
-        if tokens[suffixes[middle] + depth] < token:
+        place = suffixes[middle] + depth
+        if place >= n or tokens[place] < token:
             a = middle + 1
         else:
             b = middle
