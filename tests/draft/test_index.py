@@ -90,6 +90,8 @@ def test_followers_are_listed_by_count_then_id(rows, data):
     found = memo[at, kernels.TOKENS :][:n_kept].tolist(), memo[at, kernels.COUNTS :][:n_kept].tolist()
     expected = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: kernels.KEPT]
     assert list(zip(*found, strict=True)) == expected
+    lows = memo[at, kernels.LOWS :][:n_kept].tolist()
+    assert lows == [low + [text[end : end + 1] for end in ends].index([token]) for token, _ in expected]
     if high - low <= kernels.SAMPLES:
         assert memo[at, kernels.DISTINCT] == len(counts)
     else:
