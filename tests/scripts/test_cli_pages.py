@@ -96,4 +96,8 @@ def test_a_verb_with_verbs_of_its_own_has_a_section_for_each(script, monkeypatch
     monkeypatch.setattr(main, "VERBS", {"fake": ("fake_group", "Does things.")})
     lines = script.page("fake").splitlines()
     assert [line for line in lines if line.startswith("#")] == ["# tasc fake", "## tasc fake one", "## tasc fake two"]
-    assert {"tasc fake one DATA [OPTIONS]", "tasc fake two [OPTIONS]", "| `--count` INTEGER | `2` | How often. |"} < set(lines)
+    assert {
+        "tasc fake one DATA [OPTIONS]",
+        "tasc fake two [OPTIONS]",
+        "| `--count` INTEGER | `2` | How often. |",
+    } < set(lines)

@@ -6,4 +6,15 @@ from tasc.draft.interface import SOURCES, Draft, Drafts, DraftState
 from tasc.draft.memory import Memory
 from tasc.draft.options import Options, Origin
 
-__all__ = ["SOURCES", "Draft", "DraftState", "Drafter", "Drafts", "Memory", "Options", "Origin", "build_drafter", "update_drafter"]
+__all__ = [
+    "SOURCES",
+    "Draft",
+    "DraftState",
+    "Drafter",
+    "Drafts",
+    "Memory",
+    "Options",
+    "Origin",
+    "build_drafter",
+    "update_drafter",
+]

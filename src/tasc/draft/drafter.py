@@ -10,8 +10,8 @@ Presets: "best" mixes all sources by learnt weights (`mixture.py`), "paper" is T
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import cast
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,12 +180,12 @@ class Drafter:
         first = drafters[0]
         for other in drafters[1:]:
             other.require(first.fingerprint)
-            if (other.options, other.vocab_size, other.eos_id, other.origin.vocabulary) != (
-                first.options, first.vocab_size, first.eos_id, first.origin.vocabulary,
-            ):  # fmt: skip
-                raise OptionError(
-                    f"drafters built with different options: {first.options} and {other.options}; build them alike"
+            expected, found = _options(first), _options(other)
+            if found != expected:
+                different = ", ".join(
+                    f"{key} {expected[key]!r} and {found[key]!r}" for key in found if found[key] != expected[key]
                 )
+                raise OptionError(f"drafters built with different options: {different}; build them alike")
         if first.options.min_rows > 1:
             raise DataError(
                 "a drafter built with min_rows does not hold all rows, so it cannot be merged; build it from all rows"
@@ -193,7 +193,8 @@ class Drafter:
         outputs = sample.joined([drafter.index.outputs() for drafter in drafters])
         terms = taught = None
         if all(drafter.neighbours is not None for drafter in drafters):
-            terms = Neighbours.merge([cast(Neighbours, drafter.neighbours) for drafter in drafters])
+            parts = [cast(Neighbours, drafter.neighbours) for drafter in drafters]
+            terms = Neighbours.merge(parts, lengths=outputs.lengths)
         if all(drafter.sample is not None for drafter in drafters):
             firsts = np.cumsum([0, *(drafter.index.n_rows for drafter in drafters)])[:-1].tolist()
             taught = Sample.merge([cast(Sample, drafter.sample) for drafter in drafters], outputs, firsts)
@@ -262,6 +263,17 @@ class Drafter:
             OSError: the file cannot be opened.
         """
         return cls(**storage.read(path, verify=verify))
+
+
+def _options(drafter: Drafter) -> dict[str, Any]:
+    """What drafters must have in common to be merged."""
+    origin = drafter.origin
+    return asdict(drafter.options) | {
+        "vocab_size": drafter.vocab_size,
+        "eos_id": drafter.eos_id,
+        "template": origin.template,
+        "vocabulary": origin.vocabulary,
+    }
 
 
 def _check_rows(outputs: TokenCorpus, prompts: TokenCorpus | None, vocab_size: int, eos_id: int) -> None:

@@ -104,21 +104,51 @@ class Neighbours:
         return Neighbours.from_postings(self.term_ids[used], starts, postings, int(kept.sum()), self.prefix)
 
     @classmethod
-    def merge(cls, parts: "Sequence[Neighbours]") -> "Neighbours":
-        """The index of the rows of all parts, one part behind the other."""
-        firsts = np.cumsum([0, *(part.n_rows for part in parts)])
-        terms = np.concatenate([np.repeat(part.term_ids, np.diff(part.term_starts)) for part in parts])
-        postings = np.concatenate([part.postings + first for part, first in zip(parts, firsts, strict=False)])
-        order = np.argsort(terms, kind="stable")  # parts stand in order of their rows already
-        term_ids, counts = np.unique(terms, return_counts=True)
-        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    def merge(cls, parts: "Sequence[Neighbours]", *, lengths: NDArray[np.int64]) -> "Neighbours":
+        """The index of the rows of all parts, one part behind the other.
+
+        It is that of `build` for all rows, unless a part's prompts begin alike in more tokens than those of all parts do
+        and hold more than `_neighbours.READ` distinct ones: then a few of its terms may be others.
+
+        Args:
+            lengths: tokens of each row's output, as for `build`.
+        """
         prefix = parts[0].prefix
         for part in parts[1:]:
             agreed = np.cumprod(prefix[: len(part.prefix)] == part.prefix[: len(prefix)]).sum()
             prefix = prefix[:agreed]
+        firsts = np.cumsum([0, *(part.n_rows for part in parts)])
+        pairs = [
+            part._terms_after(len(prefix), lengths[first : first + part.n_rows])
+            for part, first in zip(parts, firsts, strict=False)
+        ]
+        terms = np.concatenate([terms for terms, _ in pairs])
+        rows = np.concatenate([rows + first for (_, rows), first in zip(pairs, firsts, strict=False)])
+        order = np.argsort(terms, kind="stable")  # parts stand in order of their rows already
+        term_ids, counts = np.unique(terms, return_counts=True)
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
         return cls.from_postings(
-            term_ids.astype(np.int32), starts, postings[order].astype(np.int32), int(firsts[-1]), prefix
+            term_ids.astype(np.int32), starts, rows[order].astype(np.int32), int(firsts[-1]), prefix.copy()
         )
+
+    def _terms_after(self, begin: int, lengths: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Terms and their rows, as they are if only the first `begin` tokens of the prefix are left out of the prompts."""
+        terms = np.repeat(self.term_ids, np.diff(self.term_starts))
+        rows = self.postings.astype(np.int64)
+        _, first = np.unique(self.prefix[begin:], return_index=True)
+        known = self.prefix[begin:][np.sort(first)[: kernels.READ]]  # what each prompt begins with competes again
+        if not len(known):
+            return terms, rows
+        pairs = np.concatenate(
+            [
+                np.stack([rows, terms], axis=1),
+                np.stack([np.repeat(np.arange(self.n_rows), len(known)), np.tile(known, self.n_rows)], axis=1),
+            ]
+        )
+        pairs = np.unique(pairs, axis=0)
+        behind = np.cumsum(np.bincount(pairs[:, 0], minlength=self.n_rows))[pairs[:, 0]] - np.arange(len(pairs))
+        kept = pairs[behind <= np.minimum(lengths, kernels.TERMS)[pairs[:, 0]]]  # the highest ids of each row
+        return kept[:, 1].astype(np.int32), kept[:, 0]
 
     def find(
         self, prompt: NDArray[np.int32], row_starts: NDArray[np.int32]
@@ -137,17 +167,17 @@ class Neighbours:
         rows, cosines = rows[:n], cosines[:n]
         lengths = np.cumsum(row_starts[rows + 1] - row_starts[rows])
         n = min(n, 1 + int(np.searchsorted(lengths, MOST_TOKENS)))
-        weights = np.maximum(cosines[:n] ** 2 * SCALE, 1).astype(np.int32)
+        weights = np.maximum(np.minimum(cosines[:n], 1) ** 2 * SCALE, 1).astype(np.int32)
         return rows[:n][::-1].copy(), weights[::-1].copy()
 
 
 def common_prefix(rows: TokenCorpus) -> NDArray[np.int32]:
-    """The tokens that all rows begin with; none of a single row."""
-    if len(rows) < 2:
+    """The tokens that all rows begin with; of a single row all of them."""
+    if not len(rows):
         return np.empty(0, np.int32)
     length = int(rows.lengths.min())
     starts = rows.offsets[:-1]
     agreed = 0
-    while agreed < length and (rows.tokens[starts + agreed] == rows.tokens[agreed]).all():
+    while agreed < length and (rows.tokens[starts + agreed] == rows.tokens[starts[0] + agreed]).all():
         agreed += 1
-    return rows.tokens[:agreed].copy()
+    return rows.tokens[starts[0] : starts[0] + agreed].copy()
