@@ -46,8 +46,10 @@ class Drafts(Protocol):
         vocab_size: its ids are below this.
     """
 
-    fingerprint: str
-    vocab_size: int
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102 (said above)
+    @property
+    def vocab_size(self) -> int: ...  # noqa: D102
 
     def start(self, prompt_ids: Ids) -> DraftState:
         """The memory of one request, which begins with this prompt."""
