@@ -91,13 +91,15 @@ def p_bin(p, bins):
 @njit
 def _add(found, n, token, start_id):
     """The place of a token among the candidates, added if new: (place or -1, how many there are)."""
+    if token >= start_id or token < 0:
+        return -1, n
     at = -1
     for k in range(MOST):  # no early end: this runs on whole registers
         if found[k] == token:
             at = k
     if at >= 0:
         return at, n
-    if n == MOST or token >= start_id or token < 0:
+    if n == MOST:
         return -1, n
     found[n] = token
     return n, n + 1
@@ -211,7 +213,7 @@ def candidates(
         numbers[0, i] = FLOOR
     for level in range(n_levels - 1, -1, -1):
         distinct = masses[level, 1]
-        scale = 1.0 / (masses[level, 0] + distinct)
+        scale = 1.0 / max(masses[level, 0] + distinct, 1.0)  # 0 in an empty corpus
         for i in range(n):
             numbers[0, i] = (counts[level, i] + distinct * numbers[0, i]) * scale
     # features
@@ -338,8 +340,10 @@ def propose(
 ):
     """Draft a chain: `drafted` gets tokens and sources, int32[2, wanted], `chances` probabilities; how many there are.
 
-    The chain ends at the end token, or when all of it together is less likely than `least`.
+    The chain ends at the end token, or when all of it together is less likely than `least`. Nothing follows an end token.
     """
+    if state[text_at(state) + PLACE * (state[N_TEXT] - 1)] == eos_id:
+        return 0
     frame = state[:FRAME].copy()
     found = np.empty(MOST, np.int32)
     features = np.empty((MOST + 1, FEATURES), np.int32)

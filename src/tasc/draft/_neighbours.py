@@ -147,7 +147,7 @@ def similar(term_ids, term_starts, postings, norms, prefix, prompt, sums, touche
     n = 0
     for k in range(n_touched):
         row = touched[k]
-        cosine = np.float32(sums[row] / norms[row])
+        cosine = np.float32(sums[row] / norms[row]) if norms[row] > 0.0 else np.float32(0.0)
         sums[row] = 0.0
         if n == len(rows) and (cosine < cosines[n - 1] or (cosine == cosines[n - 1] and row > rows[n - 1])):
             continue

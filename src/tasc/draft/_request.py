@@ -55,10 +55,11 @@ def text_at(state):
 def entry_of(state, variant):
     """The place of a variant's entry in the table, or that of the free entry where it belongs."""
     mask = state[BUCKETS] - 1
-    bucket = ((variant * 0x9E3779B1) >> 12) & mask
+    key = np.int32(variant + 1)  # as it is stored, should an id be the largest there is
+    bucket = ((key * 0x9E3779B1) >> 12) & mask
     while True:
         at = HEAD + ENTRY * bucket
-        if state[at] == 0 or state[at] == variant + 1:
+        if state[at] == 0 or state[at] == key:
             return at
         bucket = (bucket + 1) & mask
 
@@ -228,7 +229,17 @@ def extend(tokens, suffixes, ids, starts, steps, variants, memo, state, new_ids)
 @njit
 def grown(state, capacity):
     """The same memory with room for more text."""
-    bigger = np.zeros(text_at(state) + PLACE * capacity, np.int32)
-    bigger[: len(state)] = state
-    bigger[CAPACITY] = capacity
+    buckets = state[BUCKETS]
+    while buckets < 2 * capacity:  # a full table would be searched without end
+        buckets *= 2
+    bigger = np.zeros(HEAD + ENTRY * buckets + PLACE * capacity, np.int32)
+    bigger[:HEAD] = state[:HEAD]
+    bigger[CAPACITY], bigger[BUCKETS] = capacity, buckets
+    text = text_at(state)
+    for old in range(HEAD, text, ENTRY):
+        if state[old] != 0:
+            at = entry_of(bigger, state[old] - 1)
+            bigger[at : at + ENTRY] = state[old : old + ENTRY]
+    n_kept = PLACE * state[N_TEXT]
+    bigger[text_at(bigger) : text_at(bigger) + n_kept] = state[text : text + n_kept]
     return bigger
