@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from _models import PRESETS, shared_split
 
-from tasc.corpus import Row, Tasks, Template, TokenCorpus, make_template, spelling_classes
+from tasc.corpus import Row, Tasks, Template, TokenCorpus, make_template
 from tasc.decode import (
     Completions,
     Generated,
@@ -26,6 +26,7 @@ from tasc.decode import (
 )
 from tasc.decode.hf import speculative
 from tasc.decode.profile import profile
+from tasc.draft.build import build_drafter
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
 from tasc.draft.drafter import Drafter
@@ -34,6 +35,7 @@ from tasc.draft.paper import PaperDrafter
 from tasc.draft.recorded import Recorded
 from tasc.replay.peers import NGrammys, PromptLookup, SuffixDecoding
 from tasc.replay.simulate import replay_log
+from tasc.vocab.tokenizer import load_base_tokenizer
 
 MAX_DRAFT = 10
 MEDQUAD_LIMIT = 256  # a small model of free text repeats itself without end
@@ -74,14 +76,7 @@ class Target:
 
     def outputs(self, tasks: Tasks) -> TokenCorpus:
         """Ids of the rows' completions as this model writes them, without end token."""
-        return self._merged(self.template.encode_completions(list(tasks.completions)))
-
-    def prompts(self, tasks: Tasks) -> TokenCorpus:
-        """Ids of the rows' prompts as the drafters see them."""
-        return self._merged(self.template.encode_prompts(tasks.rows))
-
-    def _merged(self, rows: Sequence[list[int]]) -> TokenCorpus:
-        corpus = TokenCorpus.from_rows(rows)
+        corpus = TokenCorpus.from_rows(self.template.encode_completions(list(tasks.completions)))
         return corpus if self.loaded.vocabulary is None else self.loaded.vocabulary.merge_corpus(corpus)
 
 
@@ -214,13 +209,9 @@ def lambda_contenders(setup: Setup) -> list[Contender]:
 def spec(setup: Setup, name: str) -> Complete:
     """The default drafter, drafts as long as this model's passes make them pay."""
     target = setup.targets[name]
-    drafter = Drafter.build(
-        target.outputs(setup.train),
-        target.prompts(setup.train),
-        eos_id=target.template.eos_id,
-        vocab_size=target.n_ids,
-        spellings=spelling_classes(target.loaded.tokenizer),
-    )
+    vocabulary = target.loaded.vocabulary
+    tokenizer = target.loaded.tokenizer if vocabulary is None else load_base_tokenizer(target.folder)
+    drafter = build_drafter(setup.train.rows, tokenizer, vocabulary=vocabulary, template="plain")
     drafter.save(setup.folder / f"{name}.tasc")
     cost = profile(target.loaded.model)
     cost.save(setup.folder / f"{name}-cost.json")

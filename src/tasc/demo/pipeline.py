@@ -357,27 +357,22 @@ class _Demo:
 
     def make_drafts(self, name: str, loaded: "LoadedModel", splits: dict[str, Tasks]) -> "Drafting":
         """What `tasc profile` and `tasc draft build` do: the cost of a pass, and an index of the training outputs."""
-        from tasc.corpus import TokenCorpus, make_template, spelling_classes
         from tasc.decode import speculative
         from tasc.decode.profile import profile
-        from tasc.draft import Drafter
+        from tasc.draft.build import build_drafter
 
-        template = make_template(loaded.tokenizer, "plain")
-        train, ngrams = splits["train"], loaded.vocabulary
-        prompts = TokenCorpus.from_rows(template.encode_prompts(train.rows))
-        outputs = TokenCorpus.from_rows(template.encode_completions(list(train.completions)))
-        drafter = Drafter.build(
-            outputs if ngrams is None else ngrams.merge_corpus(outputs),
-            prompts if ngrams is None else ngrams.merge_corpus(prompts),
-            eos_id=template.eos_id,
-            vocab_size=loaded.model.config.vocab_size,
-            spellings=spelling_classes(loaded.tokenizer),
+        _, tokenizer = load_base()
+        drafter = build_drafter(
+            splits["train"].rows,
+            tokenizer,
+            vocabulary=loaded.vocabulary,
+            template="plain",
             progress=self.progress,
         )
         drafter.save(self.out / f"{name}.tasc")
         cost = profile(loaded.model)
         cost.save(self.out / f"cost-{name}.json")
-        return speculative(drafter, cost=cost, vocabulary=ngrams)
+        return speculative(drafter, cost=cost, vocabulary=loaded.vocabulary)
 
     def compare_outputs(self, systems: Sequence[System], found: Sequence[Quality]) -> dict[str, int]:
         """How many outputs drafts changed; none but for a tie between two tokens in floating point."""
