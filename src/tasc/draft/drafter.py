@@ -304,6 +304,8 @@ def _assemble(
             "use the tokenizer and the vocabulary of the model"
         )
     counts = np.bincount(outputs.tokens, minlength=vocab_size + 2)
+    if options.min_rows > 1:  # the usual spellings in the file would tell that rarer ones occurred
+        counts[_rows_with(outputs, vocab_size) < options.min_rows] = 0
     variants = usual_spellings(classes, counts)
     weights, reliability = learning.initial_weights(), None
     if options.preset == "best" and taught is not None:
@@ -324,6 +326,13 @@ def _assemble(
     return Drafter(
         index, options, origin, terms, variants, weights, taught if options.min_rows == 1 else None, reliability
     )
+
+
+def _rows_with(outputs: TokenCorpus, vocab_size: int) -> NDArray[np.int64]:
+    """How many rows hold each id, int64, shape (vocab_size + 2,)."""
+    rows = np.repeat(np.arange(len(outputs)), outputs.lengths)
+    pairs = np.unique(rows * vocab_size + outputs.tokens)
+    return np.bincount(pairs % vocab_size, minlength=vocab_size + 2)
 
 
 def _index_of(outputs: TokenCorpus, start_id: int, eos_id: int, options: Options) -> Index:
