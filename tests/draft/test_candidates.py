@@ -1,0 +1,355 @@
+"""Candidates, their numbers and the drafts made of them, against direct recursions and sums."""
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from plain_request import EOS, OUTPUT, START, UNUSED, USED, PlainRequest, look, mixture
+from tasc.draft import _candidates, _fit, _index, _request
+from tasc.draft.interface import SOURCES
+
+TOKENS = st.integers(1, 5)
+ROWS = st.lists(st.lists(TOKENS, max_size=10), min_size=1, max_size=8)
+MANY_TOKENS = st.integers(1, START - 1)  # more than the followers that are kept of a context
+MANY_ROWS = st.lists(st.lists(MANY_TOKENS, max_size=10), min_size=10, max_size=30)
+VARIANTS = st.sampled_from([{}, {4: 3}, {1: 2, 5: 2}])
+ANY_ID = st.integers(0, 5) | st.sampled_from([-1, -3, START, START + 1, START + 2, 10**6, 2**31 - 1, -(2**31)])
+NUMBERS = ("corpus", "votes", "prompt", "output")  # lines of `numbers`
+
+
+@st.composite
+def requests(draw, ids=TOKENS, rows=ROWS):
+    """A drafter's rows and options (similar rows, spellings), a prompt, and what was generated."""
+    rows = draw(rows)
+    chosen = draw(st.lists(st.integers(0, len(rows) - 1), unique=True, max_size=4))
+    similar = [(row, draw(st.integers(1, 1000))) for row in chosen]
+    options = {"similar": similar, "variants": draw(VARIANTS)}
+    prompt = draw(st.lists(ids, max_size=8))
+    # mostly what rows begin with, so that long contexts stand in the corpus
+    output = draw(st.sampled_from(rows).map(lambda row: row[:4]) | st.lists(ids, max_size=6))
+    return rows, options, prompt, output
+
+
+def both(request, **more):
+    """The drafter, its memory after the output, and the plain request."""
+    rows, options, prompt, output = request
+    drafter, plain = mixture(rows, **options, **more), PlainRequest(rows, prompt, **options)
+    state = drafter.start(prompt)
+    state.extend(output)
+    for token in output:
+        plain.take(token)
+    return drafter, state, plain
+
+
+def by_token(seen, line):
+    return dict(zip(seen.found[: seen.n].tolist(), seen.numbers[line, : seen.n].tolist(), strict=True))
+
+
+def levels_of(plain):
+    """(occurrences, what follows them) of the contexts that are mixed, the longest first."""
+    levels = []
+    for order in range(plain.top, 0 if plain.top else -1, -1):
+        places = plain.occurrences(order)
+        if not levels or len(places) != levels[-1][0]:
+            after = [plain.corpus[place + order] for place in places if place + order < len(plain.corpus)]
+            levels.append((len(places), Counter(after)))
+    return levels[: _candidates.LEVELS]
+
+
+def witten_bell(levels, token):
+    """Interpolated with what the shorter contexts say; unknown tokens share FLOOR each."""
+    if not levels:
+        return _candidates.FLOOR
+    (size, after), shorter = levels[0], levels[1:]
+    return (after[token] + len(after) * witten_bell(shorter, token)) / (size + len(after))
+
+
+def next_in_prompt(plain):
+    """The place that the cursor points at, or None."""
+    place = plain.cursor + 1 if plain.cursor >= 0 else plain.prompt_at
+    return plain.text[place] if place < plain.prompt_end else None
+
+
+@settings(max_examples=300)
+@given(requests())
+def test_probabilities_in_the_corpus_are_witten_bell(request):
+    drafter, state, plain = both(request)
+    levels = levels_of(plain)
+    assume(all(len(after) <= _index.KEPT and size <= _index.SAMPLES for size, after in levels))  # all are listed
+    found = by_token(look(drafter, state._memory), 0)
+    assert found == pytest.approx({token: witten_bell(levels, token) for token in found}, rel=1e-12)
+
+
+@given(requests(MANY_TOKENS, MANY_ROWS))
+def test_followers_that_are_not_listed_count_too_little_never_too_much(request):
+    drafter, state, plain = both(request)
+    levels = levels_of(plain)
+    assume(all(size <= _index.SAMPLES for size, _ in levels))
+    for token, p in by_token(look(drafter, state._memory), 0).items():
+        assert p <= witten_bell(levels, token) * (1 + 1e-12)
+
+
+@given(requests())
+def test_candidates_come_from_the_cursor_the_text_and_the_corpus(request):
+    drafter, state, plain = both(request)
+    seen = look(drafter, state._memory)
+    expected = {token for _, after in levels_of(plain) for token in after}
+    if at_cursor := next_in_prompt(plain):
+        expected |= {at_cursor.token, at_cursor.variant}
+    longest = longest_similar(plain)
+    for place, length in plain.matches:
+        if place + 1 < len(plain.text) and (plain.text[place + 1].kind < 0 or length >= longest - 1):
+            expected.add(plain.text[place + 1].token)
+    assert sorted(seen.found[: seen.n].tolist()) == sorted(token for token in expected if token < START)
+
+
+def longest_similar(plain):
+    """Length of the longest match in the outputs of similar rows."""
+    followed = [(place, length) for place, length in plain.matches if place + 1 < len(plain.text)]
+    return max((length for place, length in followed if plain.text[place + 1].kind > 0), default=0)
+
+
+@given(requests())
+def test_votes_are_the_weights_of_the_rows_with_the_longest_matches(request):
+    drafter, state, plain = both(request)
+    longest, expected = longest_similar(plain), Counter()
+    for place, length in plain.matches:
+        if place + 1 < len(plain.text) and plain.text[place + 1].kind > 0 and length >= longest - 1:
+            expected[plain.text[place + 1].token] += plain.text[place + 1].kind * (4 if length == longest else 1)
+    found = by_token(look(drafter, state._memory), 1)
+    assert found == {token: expected[token] for token in found}
+
+
+@given(requests())
+def test_lengths_of_the_matches_in_prompt_and_output(request):
+    drafter, state, plain = both(request)
+    expected = {"prompt": Counter(), "output": Counter()}
+    for place, length in plain.matches:
+        if place + 1 < len(plain.text) and plain.text[place + 1].kind < 0:
+            where = expected["prompt" if place < plain.prompt_end else "output"]
+            where[plain.text[place + 1].token] = max(where[plain.text[place + 1].token], length)
+    seen = look(drafter, state._memory)
+    for name, lengths in expected.items():
+        found = by_token(seen, NUMBERS.index(name))
+        assert found == {token: lengths[token] for token in found}
+    assert seen.features[: seen.n, 3].tolist() == [
+        8 * min(expected["prompt"][token], 7) + min(expected["output"][token], 7)
+        for token in seen.found[: seen.n].tolist()
+    ]
+
+
+@given(requests())
+def test_whether_the_prompt_holds_it_and_was_it_copied(request):
+    drafter, state, plain = both(request)
+    seen = look(drafter, state._memory)
+    for token, flag in zip(
+        seen.found[: seen.n].tolist(), seen.features[: seen.n, 1] // _candidates.P_BINS, strict=True
+    ):
+        variant = plain.variant(token)
+        kinds = [place.kind for place in plain.text[plain.prompt_at :] if place.variant == variant]
+        assert flag == (2 if UNUSED in kinds else 1 if USED in kinds else 0)
+        assert set(kinds) <= {UNUSED, USED, OUTPUT}
+
+
+@given(requests())
+def test_what_stands_at_the_cursor_is_marked(request):
+    """As it is spelled usually, or else as it stands there; with how far the cursor was left behind and its run."""
+    drafter, state, plain = both(request)
+    seen, at_cursor = look(drafter, state._memory), next_in_prompt(plain)
+    where = 4 * min(plain.since, 3) + min(plain.run, 3)
+    for k, token in enumerate(seen.found[: seen.n].tolist()):
+        if at_cursor is not None and token == at_cursor.variant:
+            expected = 1 + where
+        elif at_cursor is not None and token == at_cursor.token:
+            expected = 17 + where
+        else:
+            expected = 0
+        marked = seen.features[k, [2, 5, 6]].tolist()
+        assert marked[0] == expected
+        assert [value >= start for value, start in zip(marked[1:], (_candidates.CONTEXTS, 1), strict=True)] == [
+            expected > 0
+        ] * 2
+
+
+@settings(max_examples=300)
+@given(requests(ANY_ID), st.integers(0, 100))
+def test_features_stay_in_their_tables_whatever_comes(request, seed):
+    drafter, state, _ = both(request, seed=seed)
+    memory = state._memory
+    frame = memory[: _request.FRAME].copy()
+    for token in (None, *request[3]):
+        if token is not None:
+            _request.advance(*drafter.lookup(), memory, frame, token)
+        seen = look(drafter, memory, frame)
+        assert 0 <= seen.n <= _candidates.MOST
+        features = seen.features[: seen.n]
+        assert np.all(features >= 0)
+        assert np.all(features < np.array(_candidates.SIZES[:-1]))
+        assert 0 <= seen.features[_candidates.MOST, 0] < _candidates.SIZES[-1]
+        found = seen.found[: seen.n].tolist()
+        assert len(set(found)) == seen.n
+        assert all(0 <= token < START for token in found)
+        assert np.all((seen.numbers[0, : seen.n] >= 0) & (seen.numbers[0, : seen.n] <= 1))
+
+
+def test_tables_of_features_lie_one_behind_the_other():
+    ends = [start + size for start, size in zip(_candidates.STARTS, _candidates.SIZES, strict=False)]
+    assert [0, *ends] == [*_candidates.STARTS, _candidates.NONE_AT]
+    assert _candidates.NONE_AT + _candidates.SIZES[-1] == len(mixture([[1]]).weights)
+
+
+@given(
+    st.floats(0, 1) | st.floats(allow_nan=False, allow_infinity=False), st.sampled_from([10, 12, _candidates.P_BINS])
+)
+def test_bins_of_probabilities(p, bins):
+    """The last for 1, one less for each half octave below it, the first for 0."""
+    found = _candidates.p_bin(p, bins)
+    if p <= 0:
+        assert found == 0
+    elif p >= 1:
+        assert found == bins - 1
+    else:
+        exact = bins - 1 + 2 * np.log2(p)
+        assert found in {int(np.clip(np.floor(exact + shift), 1, bins - 2)) for shift in (-1e-9, 1e-9)}
+
+
+@given(requests(), st.integers(0, 1000))
+def test_chances_are_a_softmax_with_none_of_them(request, seed):
+    drafter, state, _ = both(request, seed=seed)
+    seen = look(drafter, state._memory)
+    assume(seen.n > 0)
+    weights = drafter.weights.astype(np.float64)
+    totals = [
+        sum(weights[start + k] for start, k in zip(_candidates.STARTS, line, strict=True))
+        for line in seen.features[: seen.n]
+    ]
+    totals.append(weights[_candidates.NONE_AT + seen.features[_candidates.MOST, 0]])
+    expected = np.exp(np.array(totals) - np.max(totals))
+    scores = np.empty(_candidates.MOST + 1)
+    best, chance = _candidates.score(drafter.weights, seen.features, seen.n, scores)
+    np.testing.assert_allclose(scores[: seen.n + 1], expected / expected.sum(), rtol=1e-9)
+    assert scores[: seen.n + 1].sum() == pytest.approx(1)
+    assert best == np.argmax(totals[:-1])
+    assert chance == scores[best]
+
+
+@settings(max_examples=300)
+@given(requests(ANY_ID), st.integers(0, 1000), st.integers(0, 30), st.floats(0, 1))
+def test_drafts_are_chains_of_real_tokens_that_end_where_they_should(request, seed, max_tokens, least):
+    _, state, _ = both(request, seed=seed)
+    draft = state.propose(max_tokens)
+    assert len(draft.tokens) == len(draft.sources) == len(draft.probabilities) <= max_tokens
+    assert (draft.tokens.dtype, draft.sources.dtype, draft.probabilities.dtype) == (np.int32, np.uint8, np.float32)
+    assert np.all((draft.tokens >= 0) & (draft.tokens < START))
+    assert EOS not in draft.tokens[:-1]
+    assert np.all((draft.probabilities > 0) & (draft.probabilities <= 1))
+    assert np.all(draft.sources < len(SOURCES))
+    reached = np.cumprod(draft.probabilities.astype(np.float64))
+    assume(np.all(np.abs(reached - least) > 1e-5))
+    likely = state.propose(max_tokens, min_probability=least)
+    assert likely.tokens.tolist() == draft.tokens[: int((reached >= least).sum())].tolist()
+
+
+@given(requests(), st.integers(0, 1000), st.integers(0, 12))
+def test_a_shorter_draft_is_the_beginning_of_a_longer_one(request, seed, max_tokens):
+    _, state, _ = both(request, seed=seed)
+    short, long = state.propose(max_tokens), state.propose(20)
+    for one, other in zip(short, long, strict=True):
+        np.testing.assert_array_equal(one, other[:max_tokens])
+
+
+@given(requests(), st.integers(0, 1000), st.booleans())
+def test_learning_sees_what_drafting_drafts(request, seed, ended):
+    """`observe` and `rank` over a whole output name the token and chance of `propose(1)` before each of its tokens."""
+    rows, options, prompt, output = request
+    drafter = mixture(rows, **options, seed=seed)
+    output = np.array(output + [EOS] * ended, np.int32)
+    n = len(output)
+    n_found, gold, best, chances = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n)
+    features = np.zeros((n, _candidates.MOST + 1, _candidates.FEATURES), np.int32)
+    memory = drafter.begin(np.array(prompt, np.int32), room=n)
+    _candidates.observe(*drafter.lookup(), memory, START, output, n_found, gold, features)
+    _fit.rank(n_found, features, drafter.weights, best, chances)
+    state = drafter.start(prompt)
+    for t, token in enumerate(output.tolist()):
+        seen, draft = look(drafter, state._memory), state.propose(1)
+        found = seen.found[: seen.n].tolist()
+        assert n_found[t] == seen.n
+        assert gold[t] == (found.index(token) if token in found else seen.n)
+        assert draft.tokens.tolist() == ([found[best[t]]] if found else [])
+        if found:
+            assert draft.probabilities[0] == np.float32(chances[t])
+            assert (best[t] == gold[t]) == (draft.tokens[0] == token)
+        state.extend([token])
+
+
+def test_a_worked_example_of_back_off():
+    """After 9 1 comes 2 (twice) and 3; all else has FLOOR in 1's four followers, of which one is 1 0.
+
+    The rows 1 2, 1 2, 1 3 and 4 1: 9 1 stands 3 times with 2 kinds of followers, 1 stands 4 times with 3 kinds.
+    """
+    drafter = mixture([[1, 2], [1, 2], [1, 3], [4, 1]])
+    state = drafter.start([])
+    state.extend([1])
+    floor = _candidates.FLOOR
+    shorter = {2: (2 + 3 * floor) / 7, 3: (1 + 3 * floor) / 7, EOS: (1 + 3 * floor) / 7}
+    expected = {2: (2 + 2 * shorter[2]) / 5, 3: (1 + 2 * shorter[3]) / 5, EOS: 2 * shorter[EOS] / 5}
+    assert by_token(look(drafter, state._memory), 0) == pytest.approx(expected, rel=1e-12)
+    assert state.propose(3).tokens.tolist() == [2, EOS]
+
+
+def test_a_worked_example_of_votes():
+    """After 1 2: row 0 goes on with 3 and matches longest; row 1 (5 1 2 4) is one token behind, row 2 two."""
+    drafter = mixture([[1, 2, 3], [5, 1, 2, 4], [6, 2, 8]], similar=[(2, 100), (1, 10), (0, 1)])
+    state = drafter.start([7])
+    state.extend([1, 2])
+    found = by_token(look(drafter, state._memory), 1)
+    assert {token: votes for token, votes in found.items() if votes} == {3: 4.0, 4: 10.0}
+
+
+def test_an_empty_corpus_drafts_from_the_prompt():
+    """`min_rows` may leave nothing of the outputs."""
+    drafter = mixture([])
+    assert drafter.start([]).propose(5).tokens.tolist() == []
+    state = drafter.start([3, 4, 5])
+    state.extend([3])
+    assert state.propose(2).tokens.tolist() == [4, 5]
+
+
+def test_more_candidates_than_there_is_room_for():
+    """Similar rows first, then the prompt; the corpus keeps the places that are left."""
+    rows = [[1, 2 + k % 7] for k in range(70)]
+    prompt = [token for k in range(2, 9) for token in (1, k)]
+    drafter = mixture(rows, similar=[(k, 1) for k in range(7)])
+    state = drafter.start(prompt)
+    state.extend([1])
+    seen = look(drafter, state._memory)
+    assert set(range(2, 9)) <= set(seen.found[: seen.n].tolist())
+    assert seen.n <= _candidates.MOST
+
+
+def test_hostile_order_and_weights_draft_tokens_all_the_same():
+    """A file whose suffixes are in no order, and weights of any size."""
+    random = np.random.default_rng(0)
+    for size in (1, 2, 7, 60):
+        for _ in range(100):
+            one = mixture(
+                [[1, 2]], weights=random.normal(0, random.choice([1, 1e30]), _candidates.N_WEIGHTS).astype(np.float32)
+            )
+            index = dataclasses.replace(
+                one.index,
+                tokens=random.integers(0, START + 2, size).astype(np.int32),
+                suffixes=random.integers(0, size, size).astype(np.int32),
+                starts=np.linspace(0, size, len(one.index.starts)).astype(np.int32),
+            )
+            one = type(one)(index, index.row_starts, None, one.variants, one.weights)
+            state = one.start(random.integers(0, 9, 9))
+            for _ in range(3):
+                draft = state.propose(20)
+                assert np.all((draft.tokens >= 0) & (draft.tokens < START))
+                assert np.all((draft.probabilities >= 0) & (draft.probabilities <= 1))
+                state.extend(random.integers(0, 9, 4))
