@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tasc.corpus import TokenCorpus
-from tasc.draft import _candidates, _index, _request, learning
+from tasc.draft import _candidates, _features, _index, _request, _sources, learning
 from tasc.draft.index import Index
 from tasc.draft.mixture import Mixture
 
@@ -160,10 +160,10 @@ class Look(NamedTuple):
 
 def look(one: Mixture, memory, frame=None) -> Look:
     """The candidates for the next token."""
-    found = np.full(_candidates.MOST, 77, np.int32)
-    features = np.full((_candidates.MOST + 1, _candidates.FEATURES), 10**6, np.int32)
-    numbers = np.full((4, _candidates.MOST), np.nan)
-    counts, masses = np.zeros((_candidates.LEVELS, _candidates.MOST), np.int32), np.zeros((_candidates.LEVELS, 2))
+    found = np.full(_sources.MOST, 77, np.int32)
+    features = np.full((_sources.MOST + 1, _features.FEATURES), 10**6, np.int32)
+    numbers = np.full((4, _sources.MOST), np.nan)
+    counts, masses = np.zeros((_sources.LEVELS, _sources.MOST), np.int32), np.zeros((_sources.LEVELS, 2))
     n = _candidates.candidates(
         *one.lookup(), memory, memory[: _request.FRAME] if frame is None else frame, START,
         found, features, numbers, counts, masses,

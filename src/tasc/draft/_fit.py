@@ -3,7 +3,8 @@
 import numpy as np
 
 from tasc._numba import njit
-from tasc.draft._candidates import FEATURES, MOST, NONE_AT, STARTS, score
+from tasc.draft._features import FEATURES, NONE_AT, STARTS, score
+from tasc.draft._sources import MOST
 
 
 @njit

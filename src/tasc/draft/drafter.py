@@ -45,7 +45,7 @@ class Drafter:
         options, origin: how it was built, and what its ids mean.
         neighbours: rows by their prompts; None without prompts.
         variants: int32, shape (vocab_size + 2,): the usual spelling of each token.
-        weights: float32: the learnt table, see `_candidates.py`.
+        weights: float32: the learnt table, see `_features.py`.
         sample: rows that taught the weights; None where they must not be kept.
         reliability: predicted against observed acceptance on rows that taught nothing; None if nothing was learnt.
         tuned: how to decode with it; None before `tasc tune`.
@@ -306,7 +306,9 @@ def _assemble(
     counts = np.bincount(outputs.tokens, minlength=vocab_size + 2)
     if options.min_rows > 1:  # the usual spellings in the file would tell that rarer ones occurred
         counts[_rows_with(outputs, vocab_size) < options.min_rows] = 0
-    variants = usual_spellings(classes, counts)
+    variants = np.arange(vocab_size + 2, dtype=np.int32)
+    if options.preset == "best":
+        variants = usual_spellings(classes, counts)
     weights, reliability = learning.initial_weights(), None
     if options.preset == "best" and taught is not None:
         held = taught.rows[: int(HELD_SHARE * len(outputs))]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasc.corpus import TokenCorpus
-from tasc.draft import _candidates, _fit
+from tasc.draft import _candidates, _features, _fit, _sources
 from tasc.draft.mixture import Mixture
 
 EPOCHS = 12
@@ -55,13 +55,13 @@ class Reliability:
 
 def initial_weights() -> NDArray[np.float32]:
     """Weights before learning: the corpus is believed, and a little the cursor."""
-    weights = np.zeros(_candidates.N_WEIGHTS, np.float32)
-    p = np.arange(_candidates.P_BINS)
+    weights = np.zeros(_features.N_WEIGHTS, np.float32)
+    p = np.arange(_features.P_BINS)
     # the middle of each half octave
-    log_p = np.where(p == 0, -12.0, (p - (_candidates.P_BINS - 1)) / 2) * np.log(2)
-    weights[: _candidates.SIZES[0]] = np.repeat(log_p, _candidates.CONTEXTS)
-    weights[_candidates.STARTS[1] + 2 * _candidates.P_BINS : _candidates.STARTS[2]] = 2.0
-    weights[_candidates.NONE_AT :] = np.log(0.1)
+    log_p = np.where(p == 0, -12.0, (p - (_features.P_BINS - 1)) / 2) * np.log(2)
+    weights[: _features.SIZES[0]] = np.repeat(log_p, _features.CONTEXTS)
+    weights[_features.STARTS[1] + 2 * _features.P_BINS : _features.STARTS[2]] = 2.0
+    weights[_features.NONE_AT :] = np.log(0.1)
     return weights
 
 
@@ -72,7 +72,7 @@ def observe(mixture: Mixture, prompts: TokenCorpus, outputs: TokenCorpus) -> Obs
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     n = int(offsets[-1])
     n_found, gold = np.empty(n, np.int32), np.empty(n, np.int32)
-    features = np.zeros((n, _candidates.MOST + 1, _candidates.FEATURES), np.int32)
+    features = np.zeros((n, _sources.MOST + 1, _features.FEATURES), np.int32)
     for row in range(len(outputs)):
         output = np.append(outputs[row], np.int32(index.eos_id))
         memory = mixture.begin(np.ascontiguousarray(prompts[row]), room=len(output))

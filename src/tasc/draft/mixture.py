@@ -2,7 +2,7 @@
 
 Sources: the corpus of outputs at contexts of every length (Witten-Bell back-off over a suffix array), the outputs of rows
 with similar prompts, the prompt (matches, and a cursor that follows what is copied), and the output so far.
-`_candidates.py` says how they are weighed.
+`_sources.py` names the candidates, `_features.py` says how they are weighed.
 """
 
 from dataclasses import dataclass, field

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tasc.corpus import TokenCorpus
 from tasc.draft import learning
-from tasc.draft._candidates import N_WEIGHTS
+from tasc.draft._features import N_WEIGHTS
 from tasc.draft.cost import StepCost
 from tasc.draft.file import read_file, write_file
 from tasc.draft.index import Index
@@ -100,6 +100,10 @@ def _parts(metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[st
     _ascending("ids", ids)
     _bounds("starts", starts, len(tokens))
     index = Index(tokens, suffixes, vocab_size, eos_id, ids, starts)
+    # parts of rows, which have a marker of their own, stand in pruned files alone
+    n_rows = np.count_nonzero(tokens >= vocab_size if options.min_rows == 1 else tokens == vocab_size)
+    if n_rows != index.n_rows or (len(tokens) and tokens[0] < vocab_size):
+        raise ValueError(f"{n_rows} rows in the text, {index.n_rows} in its index")
     variants = np.arange(vocab_size + 2, dtype=np.int32)
     weights = learning.initial_weights()
     neighbours = taught = None
@@ -122,6 +126,8 @@ def _parts(metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[st
     reliability = None
     if found is not None:
         predicted, observed = (tuple(map(float, found[name])) for name in ("predicted", "observed"))
+        if not len(found["counts"]) == len(predicted) == len(observed):
+            raise ValueError("the table of reliability has columns of different lengths")
         reliability = Reliability(tuple(map(int, found["counts"])), predicted, observed)
     return {
         "index": index,

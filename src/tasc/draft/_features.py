@@ -1,0 +1,165 @@
+"""Kernels that describe candidates by a few small integers, and rank them by learnt weights.
+
+A table of weights turns each integer into a number, their sum is the candidate's score. "None of them" competes with a
+score of its own, so that the softmax gives honest probabilities.
+"""
+
+import math
+
+from tasc._numba import njit
+from tasc.draft._request import (
+    HIGHS,
+    LOWS,
+    PLACE,
+    PROMPT_AT,
+    RUN,
+    SINCE,
+    TOP,
+    UNUSED,
+    USED,
+    WEIGHT_SUM,
+    entry_of,
+    text_at,
+)
+from tasc.draft._sources import CORPUS, IN_OUTPUT, IN_PROMPT, MOST, VOTES
+
+HALF_OCTAVE = math.sqrt(0.5)
+LOOKED_AT = 16  # places of a token in the prompt
+
+# bins of the features, and where each feature's weights begin
+LENGTH_BINS, SIZE_BINS, P_BINS = 7, 4, 24
+CONTEXTS = LENGTH_BINS * SIZE_BINS
+SIZES = (
+    P_BINS * CONTEXTS,  # probability in the corpus x length and frequency of the context
+    3 * P_BINS,  # in the prompt (not, copied already, not yet copied) x probability in the corpus
+    33,  # next in the prompt after the cursor: as it is or as its usual variant x distance x run
+    64,  # length of the best match in the prompt x in the output so far
+    6 * 12,  # share among the similar rows with the longest match x its length
+    2 * CONTEXTS,  # at the cursor x context
+    1 + P_BINS,  # at the cursor x probability in the corpus
+    10 * P_BINS,  # share of the similar rows that hold it x probability in the corpus
+    CONTEXTS,  # none of the candidates x context
+)
+FEATURES = len(SIZES) - 1  # of a candidate
+NONE_AT = sum(SIZES[:-1])
+N_WEIGHTS = sum(SIZES)
+STARTS = tuple(sum(SIZES[:k]) for k in range(FEATURES))
+# sources, as places in interface.SOURCES
+FROM_CORPUS, FROM_SIMILAR, FROM_PROMPT, FROM_OUTPUT = 0, 1, 2, 3
+
+
+@njit
+def p_bin(p, bins):
+    """Half octaves of a probability: bins - 1 for 1, 1 for tiny ones, 0 for 0."""
+    if p <= 0.0:
+        return 0
+    mantissa, exponent = math.frexp(p)
+    place = bins - 3 + 2 * exponent + (1 if mantissa >= HALF_OCTAVE else 0)
+    if place < 1:
+        return 1
+    return place if place < bins - 1 else bins - 1
+
+
+@njit
+def length_bin(n):
+    """Contexts of 0-1, 2, 3, 4-5, 6-8, 9-14 and more tokens."""
+    if n <= 3:
+        return max(n - 1, 0)
+    return 3 if n <= 5 else 4 if n <= 8 else 5 if n <= 14 else 6
+
+
+@njit
+def size_bin(n):
+    """Contexts seen once, 2-3, 4-31 times and more often."""
+    return 0 if n <= 1 else 1 if n < 4 else 2 if n < 32 else 3
+
+
+@njit
+def match_bin(n):
+    """Matches of 0, 1, 2, 3-4, 5-8 tokens and longer ones."""
+    if n <= 2:
+        return n
+    return 3 if n <= 4 else 4 if n <= 8 else 5
+
+
+@njit
+def held_in_prompt(state, entry):
+    """Whether a variant stands in the prompt: 0 no, 1 copied already, 2 not copied yet. `entry`: its place in the table."""
+    if state[entry] == 0:
+        return 0
+    text, held = text_at(state), 0
+    place, looked = state[entry + 1], 0
+    while place >= state[PROMPT_AT] and looked < LOOKED_AT:
+        kind = state[text + PLACE * place + 2]
+        if kind == UNUSED:
+            return 2
+        if kind == USED:
+            held = 1
+        looked += 1
+        place = state[text + PLACE * place + 3]
+    return held
+
+
+@njit
+def describe(variants, state, frame, found, n, usual, raw, longest, votes, numbers, features):
+    """Fill `features` (int32[MOST + 1, FEATURES]): a line per candidate; the last one begins with the context."""
+    top = frame[TOP]
+    context = length_bin(top) * SIZE_BINS + size_bin(frame[HIGHS + top] - frame[LOWS + top])
+    since, run = min(frame[SINCE], 3), min(frame[RUN], 3)
+    for i in range(n):
+        token = found[i]
+        entry = entry_of(state, variants[token] if token < len(variants) else token)
+        p = p_bin(numbers[CORPUS, i], P_BINS)
+        at_cursor = 0
+        if token == usual:
+            at_cursor = 1 + since * 4 + run
+        elif token == raw:
+            at_cursor = 17 + since * 4 + run
+        share = numbers[VOTES, i] / votes if votes > 0 else 0.0
+        weight = state[entry + 2] if state[entry] != 0 else 0
+        presence = weight / state[WEIGHT_SUM] if state[WEIGHT_SUM] > 0 else 0.0
+        line = features[i]
+        line[0] = p * CONTEXTS + context
+        line[1] = held_in_prompt(state, entry) * P_BINS + p
+        line[2] = at_cursor
+        line[3] = min(int(numbers[IN_PROMPT, i]), 7) * 8 + min(int(numbers[IN_OUTPUT, i]), 7)
+        line[4] = match_bin(longest) * 12 + p_bin(share, 12)
+        line[5] = (CONTEXTS if at_cursor else 0) + context
+        line[6] = 1 + p if at_cursor else 0
+        line[7] = p_bin(presence, 10) * P_BINS + p
+    features[MOST, 0] = context
+
+
+@njit
+def score(weights, features, n, scores):
+    """The best candidate and its probability; `scores` gets the probabilities, "none of them" at n."""
+    best = 0
+    highest = scores[n] = weights[NONE_AT + features[MOST, 0]]
+    for i in range(n):
+        total = 0.0
+        for f in range(FEATURES):
+            total += weights[STARTS[f] + features[i, f]]
+        scores[i] = total
+        if total > scores[best]:
+            best = i
+        highest = max(highest, total)
+    norm = 0.0
+    for i in range(n + 1):
+        scores[i] = math.exp(scores[i] - highest)
+        norm += scores[i]
+    for i in range(n + 1):
+        scores[i] /= norm
+    return best, scores[best]
+
+
+@njit
+def source_of(features, numbers, best):
+    """Where a candidate came from: what else than the corpus spoke for it, if the corpus did not expect it."""
+    p = features[best, 1] % P_BINS
+    if p >= P_BINS - 3:
+        return FROM_CORPUS
+    if numbers[IN_PROMPT, best] > 0 or features[best, 2] > 0 or features[best, 1] >= P_BINS:
+        return FROM_PROMPT
+    if numbers[VOTES, best] > 0:
+        return FROM_SIMILAR
+    return FROM_OUTPUT if numbers[IN_OUTPUT, best] > 0 else FROM_CORPUS

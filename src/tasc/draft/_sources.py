@@ -1,0 +1,165 @@
+"""Kernels of the default drafter's sources: each names candidates for the next token and says what speaks for them.
+
+`found` (int32[MOST], -1 where free) holds the candidates. `numbers` (float64[4, MOST]) says what speaks for each, see below.
+"""
+
+from tasc._numba import njit
+from tasc.draft._index import (
+    COUNTS,
+    DISTINCT,
+    N_KEPT,
+    TOKENS,
+    answer,
+    is_known,
+    is_listed,
+    line_at,
+    list_followers,
+    step_at,
+)
+from tasc.draft._request import (
+    ACTIVE,
+    CURSOR,
+    HIGHS,
+    LOWS,
+    MATCHES,
+    N_ACTIVE,
+    N_TEXT,
+    PLACE,
+    PROMPT_AT,
+    PROMPT_END,
+    TOP,
+    TURN,
+    text_at,
+)
+
+MOST = 16  # candidates
+FROM_TEXT = 10  # candidates when the corpus has its turn
+LEVELS = 6  # contexts of different frequency that are mixed
+SPECIAL = 2  # first candidates whose counts are looked up where they are not among the followers kept
+FLOOR = 1e-6  # probability of a token that the corpus never saw
+# lines of `numbers`: probability in the corpus, votes of similar rows, longest match in the prompt, and in the output so far
+CORPUS, VOTES, IN_PROMPT, IN_OUTPUT = 0, 1, 2, 3
+FAVOUR = 4.0  # what a vote counts for the longest match, against one token less
+
+
+@njit
+def add(found, n, token, start_id):
+    """The place of a token among the candidates, added if new: (place or -1, how many there are)."""
+    if token >= start_id or token < 0:
+        return -1, n
+    at = -1
+    for k in range(MOST):  # no early end: this runs on whole registers
+        if found[k] == token:
+            at = k
+    if at >= 0:
+        return at, n
+    if n == MOST:
+        return -1, n
+    found[n] = token
+    return n, n + 1
+
+
+@njit
+def after_cursor(state, frame):
+    """The prompt's next token after the one copied last, as its usual variant and as it is: -1 and -1 at the end."""
+    place = frame[CURSOR] + 1 if frame[CURSOR] >= 0 else state[PROMPT_AT]
+    if place >= state[PROMPT_END]:
+        return -1, -1
+    line = text_at(state) + PLACE * place
+    return state[line + 1], state[line]
+
+
+@njit
+def from_text(state, frame, start_id, found, n, numbers):
+    """What followed the context in the request's own text: (candidates, longest match in similar rows, all their votes)."""
+    text = text_at(state)
+    n_active, last = frame[N_ACTIVE], state[N_TEXT] - 1
+    places = MATCHES + 2 * ACTIVE * frame[TURN]
+    lengths = places + ACTIVE
+    longest = 0
+    for k in range(n_active):
+        place = frame[places + k]
+        if place < last and state[text + PLACE * (place + 1) + 2] > 0 and frame[lengths + k] > longest:
+            longest = frame[lengths + k]
+    votes = 0.0
+    for shorter in range(2):  # the longest matches choose candidates first
+        for k in range(n_active):
+            place, length = frame[places + k], frame[lengths + k]
+            if place >= last:
+                continue
+            line = text + PLACE * (place + 1)
+            kind = state[line + 2]
+            if kind > 0:
+                if length != longest - shorter:
+                    continue
+                weight = kind if shorter else kind * FAVOUR
+                votes += weight
+                at, n = _place(found, n, state[line], start_id)
+                if at >= 0:
+                    numbers[VOTES, at] += weight
+            elif not shorter and n < FROM_TEXT:
+                at, n = add(found, n, state[line], start_id)
+                if at >= 0:
+                    own = IN_PROMPT if place < state[PROMPT_END] else IN_OUTPUT
+                    numbers[own, at] = max(numbers[own, at], length)
+    return n, longest, votes
+
+
+@njit
+def _place(found, n, token, start_id):
+    """`add` that leaves places free for the corpus."""
+    if n < FROM_TEXT:
+        return add(found, n, token, start_id)
+    at = -1
+    for k in range(MOST):
+        if found[k] == token:
+            at = k
+    return (at if token >= 0 else -1), n
+
+
+@njit
+def from_corpus(tokens, suffixes, ids, starts, steps, memo, frame, start_id, found, n, numbers, counts, masses):
+    """What follows the context in the corpus, and how likely each candidate is there (Witten-Bell); how many there are.
+
+    The longest context chooses candidates first; then probabilities are mixed from the shortest context on. `counts`
+    (int32[LEVELS, MOST]) and `masses` (float64[LEVELS, 2]) are scratch.
+    """
+    n_special, n_levels = min(n, SPECIAL), 0
+    order, size = frame[TOP], -1
+    lowest = 1 if order > 0 else 0  # a context that was never seen leaves the most frequent tokens
+    while order >= lowest and n_levels < LEVELS:
+        low, high = frame[LOWS + order], frame[HIGHS + order]
+        if high - low != size:
+            size = high - low
+            line = line_at(memo, low, high, order)
+            if not is_listed(memo, line, low, high, order):
+                list_followers(tokens, suffixes, memo, line, low, high, order)
+            here = counts[n_levels]
+            if n_levels > 0:  # a shorter context is followed at least as often by what follows the longer one
+                here[:] = counts[n_levels - 1]
+            else:
+                here[:] = 0
+            listed = 0
+            for k in range(memo[line, N_KEPT]):
+                listed += memo[line, COUNTS + k]
+                at, n = add(found, n, memo[line, TOKENS + k], start_id)
+                if at >= 0:
+                    here[at] = memo[line, COUNTS + k]
+            if listed < size:
+                for i in range(n_special):
+                    if here[i] == 0:
+                        at = step_at(steps, low, high, order, found[i])
+                        if not is_known(steps, at, low, high, order, found[i]):
+                            answer(tokens, suffixes, ids, starts, steps, at, low, high, order, found[i])
+                        here[i] = steps[at, 5] - steps[at, 4]
+            masses[n_levels, 0], masses[n_levels, 1] = size, memo[line, DISTINCT]
+            n_levels += 1
+        order -= 1
+    for i in range(n):
+        numbers[CORPUS, i] = FLOOR
+    for level in range(n_levels - 1, -1, -1):
+        distinct = masses[level, 1]
+        scale = 1.0 / max(masses[level, 0] + distinct, 1.0)  # 0 in an empty corpus
+        for i in range(n):
+            numbers[CORPUS, i] = (counts[level, i] + distinct * numbers[CORPUS, i]) * scale
+    return n
