@@ -95,7 +95,7 @@ def build_drafter(
         prompts,
         eos_id=chosen.eos_id,
         vocab_size=_base_size(loaded) if vocabulary is None else vocabulary.size,
-        spellings=spelling_classes(loaded),
+        spellings=spelling_classes(loaded) if preset == "best" else None,
         options=options,
         origin=Origin(found, name, "none" if template in BARE else chosen.name, vocabulary_folder),
         progress=progress,

@@ -45,8 +45,14 @@ class Options:
     def __post_init__(self) -> None:
         if self.preset not in ("best", "paper"):
             raise OptionError(f"preset must be best or paper, got {self.preset!r}")
-        if self.min_rows < 1:
-            raise OptionError(f"min_rows must be at least 1, got {self.min_rows}")
+        for name in ("min_rows", "n_max", "p_min"):  # a file may hold any of JSON's values
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value < 1 << 31:
+                raise OptionError(f"{name} must be a whole number from 1 to {(1 << 31) - 1}, got {value!r}")
+        if self.n_max > 16:
+            raise OptionError(f"n_max must be from 1 to 16, got {self.n_max}")
+        if type(self.lam) not in (int, float) or not 0 <= self.lam <= 1:
+            raise OptionError(f"lam must be from 0 to 1, got {self.lam!r}")
 
 
 @dataclass(frozen=True, slots=True)
