@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from plain_request import EOS, OUTPUT, START, UNUSED, USED, PlainRequest, look, mixture
-from tasc.draft import _candidates, _fit, _index, _request
+from tasc.draft import _candidates, _features, _fit, _index, _request, _sources
 from tasc.draft.interface import SOURCES
 
 TOKENS = st.integers(1, 5)
@@ -57,13 +57,13 @@ def levels_of(plain):
         if not levels or len(places) != levels[-1][0]:
             after = [plain.corpus[place + order] for place in places if place + order < len(plain.corpus)]
             levels.append((len(places), Counter(after)))
-    return levels[: _candidates.LEVELS]
+    return levels[: _sources.LEVELS]
 
 
 def witten_bell(levels, token):
     """Interpolated with what the shorter contexts say; unknown tokens share FLOOR each."""
     if not levels:
-        return _candidates.FLOOR
+        return _sources.FLOOR
     (size, after), shorter = levels[0], levels[1:]
     return (after[token] + len(after) * witten_bell(shorter, token)) / (size + len(after))
 
@@ -119,7 +119,9 @@ def test_votes_are_the_weights_of_the_rows_with_the_longest_matches(request):
     longest, expected = longest_similar(plain), Counter()
     for place, length in plain.matches:
         if place + 1 < len(plain.text) and plain.text[place + 1].kind > 0 and length >= longest - 1:
-            expected[plain.text[place + 1].token] += plain.text[place + 1].kind * (4 if length == longest else 1)
+            expected[plain.text[place + 1].token] += plain.text[place + 1].kind * (
+                _sources.FAVOUR if length == longest else 1
+            )
     found = by_token(look(drafter, state._memory), 1)
     assert found == {token: expected[token] for token in found}
 
@@ -146,9 +148,7 @@ def test_lengths_of_the_matches_in_prompt_and_output(request):
 def test_whether_the_prompt_holds_it_and_was_it_copied(request):
     drafter, state, plain = both(request)
     seen = look(drafter, state._memory)
-    for token, flag in zip(
-        seen.found[: seen.n].tolist(), seen.features[: seen.n, 1] // _candidates.P_BINS, strict=True
-    ):
+    for token, flag in zip(seen.found[: seen.n].tolist(), seen.features[: seen.n, 1] // _features.P_BINS, strict=True):
         variant = plain.variant(token)
         kinds = [place.kind for place in plain.text[plain.prompt_at :] if place.variant == variant]
         assert flag == (2 if UNUSED in kinds else 1 if USED in kinds else 0)
@@ -170,7 +170,7 @@ def test_what_stands_at_the_cursor_is_marked(request):
             expected = 0
         marked = seen.features[k, [2, 5, 6]].tolist()
         assert marked[0] == expected
-        assert [value >= start for value, start in zip(marked[1:], (_candidates.CONTEXTS, 1), strict=True)] == [
+        assert [value >= start for value, start in zip(marked[1:], (_features.CONTEXTS, 1), strict=True)] == [
             expected > 0
         ] * 2
 
@@ -185,11 +185,11 @@ def test_features_stay_in_their_tables_whatever_comes(request, seed):
         if token is not None:
             _request.advance(*drafter.lookup(), memory, frame, token)
         seen = look(drafter, memory, frame)
-        assert 0 <= seen.n <= _candidates.MOST
+        assert 0 <= seen.n <= _sources.MOST
         features = seen.features[: seen.n]
         assert np.all(features >= 0)
-        assert np.all(features < np.array(_candidates.SIZES[:-1]))
-        assert 0 <= seen.features[_candidates.MOST, 0] < _candidates.SIZES[-1]
+        assert np.all(features < np.array(_features.SIZES[:-1]))
+        assert 0 <= seen.features[_sources.MOST, 0] < _features.SIZES[-1]
         found = seen.found[: seen.n].tolist()
         assert len(set(found)) == seen.n
         assert all(0 <= token < START for token in found)
@@ -197,17 +197,15 @@ def test_features_stay_in_their_tables_whatever_comes(request, seed):
 
 
 def test_tables_of_features_lie_one_behind_the_other():
-    ends = [start + size for start, size in zip(_candidates.STARTS, _candidates.SIZES, strict=False)]
-    assert [0, *ends] == [*_candidates.STARTS, _candidates.NONE_AT]
-    assert _candidates.NONE_AT + _candidates.SIZES[-1] == len(mixture([[1]]).weights)
+    ends = [start + size for start, size in zip(_features.STARTS, _features.SIZES, strict=False)]
+    assert [0, *ends] == [*_features.STARTS, _features.NONE_AT]
+    assert _features.NONE_AT + _features.SIZES[-1] == len(mixture([[1]]).weights)
 
 
-@given(
-    st.floats(0, 1) | st.floats(allow_nan=False, allow_infinity=False), st.sampled_from([10, 12, _candidates.P_BINS])
-)
+@given(st.floats(0, 1) | st.floats(allow_nan=False, allow_infinity=False), st.sampled_from([10, 12, _features.P_BINS]))
 def test_bins_of_probabilities(p, bins):
     """The last for 1, one less for each half octave below it, the first for 0."""
-    found = _candidates.p_bin(p, bins)
+    found = _features.p_bin(p, bins)
     if p <= 0:
         assert found == 0
     elif p >= 1:
@@ -224,13 +222,13 @@ def test_chances_are_a_softmax_with_none_of_them(request, seed):
     assume(seen.n > 0)
     weights = drafter.weights.astype(np.float64)
     totals = [
-        sum(weights[start + k] for start, k in zip(_candidates.STARTS, line, strict=True))
+        sum(weights[start + k] for start, k in zip(_features.STARTS, line, strict=True))
         for line in seen.features[: seen.n]
     ]
-    totals.append(weights[_candidates.NONE_AT + seen.features[_candidates.MOST, 0]])
+    totals.append(weights[_features.NONE_AT + seen.features[_sources.MOST, 0]])
     expected = np.exp(np.array(totals) - np.max(totals))
-    scores = np.empty(_candidates.MOST + 1)
-    best, chance = _candidates.score(drafter.weights, seen.features, seen.n, scores)
+    scores = np.empty(_sources.MOST + 1)
+    best, chance = _features.score(drafter.weights, seen.features, seen.n, scores)
     np.testing.assert_allclose(scores[: seen.n + 1], expected / expected.sum(), rtol=1e-9)
     assert scores[: seen.n + 1].sum() == pytest.approx(1)
     assert best == np.argmax(totals[:-1])
@@ -270,7 +268,7 @@ def test_learning_sees_what_drafting_drafts(request, seed, ended):
     output = np.array(output + [EOS] * ended, np.int32)
     n = len(output)
     n_found, gold, best, chances = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n)
-    features = np.zeros((n, _candidates.MOST + 1, _candidates.FEATURES), np.int32)
+    features = np.zeros((n, _sources.MOST + 1, _features.FEATURES), np.int32)
     memory = drafter.begin(np.array(prompt, np.int32), room=n)
     _candidates.observe(*drafter.lookup(), memory, START, output, n_found, gold, features)
     _fit.rank(n_found, features, drafter.weights, best, chances)
@@ -295,7 +293,7 @@ def test_a_worked_example_of_back_off():
     drafter = mixture([[1, 2], [1, 2], [1, 3], [4, 1]])
     state = drafter.start([])
     state.extend([1])
-    floor = _candidates.FLOOR
+    floor = _sources.FLOOR
     shorter = {2: (2 + 3 * floor) / 7, 3: (1 + 3 * floor) / 7, EOS: (1 + 3 * floor) / 7}
     expected = {2: (2 + 2 * shorter[2]) / 5, 3: (1 + 2 * shorter[3]) / 5, EOS: 2 * shorter[EOS] / 5}
     assert by_token(look(drafter, state._memory), 0) == pytest.approx(expected, rel=1e-12)
@@ -308,7 +306,7 @@ def test_a_worked_example_of_votes():
     state = drafter.start([7])
     state.extend([1, 2])
     found = by_token(look(drafter, state._memory), 1)
-    assert {token: votes for token, votes in found.items() if votes} == {3: 4.0, 4: 10.0}
+    assert {token: votes for token, votes in found.items() if votes} == {3: _sources.FAVOUR, 4: 10.0}
 
 
 def test_an_empty_corpus_drafts_from_the_prompt():
@@ -329,7 +327,7 @@ def test_more_candidates_than_there_is_room_for():
     state.extend([1])
     seen = look(drafter, state._memory)
     assert set(range(2, 9)) <= set(seen.found[: seen.n].tolist())
-    assert seen.n <= _candidates.MOST
+    assert seen.n <= _sources.MOST
 
 
 def test_hostile_order_and_weights_draft_tokens_all_the_same():
@@ -338,7 +336,7 @@ def test_hostile_order_and_weights_draft_tokens_all_the_same():
     for size in (1, 2, 7, 60):
         for _ in range(100):
             one = mixture(
-                [[1, 2]], weights=random.normal(0, random.choice([1, 1e30]), _candidates.N_WEIGHTS).astype(np.float32)
+                [[1, 2]], weights=random.normal(0, random.choice([1, 1e30]), _features.N_WEIGHTS).astype(np.float32)
             )
             index = dataclasses.replace(
                 one.index,
