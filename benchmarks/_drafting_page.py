@@ -1,0 +1,105 @@
+"""docs/results/drafting.md from the results of drafting.py."""
+
+from typing import Any
+
+HEAD = """# Drafting
+
+Made by `python benchmarks/drafting.py` (`benchmarks/results/drafting.json`): replay on test outputs, Qwen2.5 ids, bare
+prompts, drafts of at most 10 tokens. Drafters are built from the training rows; options are chosen on validation rows.
+SuffixDecoding is arctic-inference 0.1.1, warmed with the same training outputs.
+"""
+
+
+def page(results: dict[str, Any]) -> str:
+    """The page; parts that were not run are left out."""
+    sections = [HEAD]
+    for name, make in (("tokens", _tokens), ("speed", _speed), ("size", _size)):
+        if results.get(name):
+            sections.append(make(results[name]))
+    return "\n".join(sections)
+
+
+def _tokens(corpora: dict[str, Any]) -> str:
+    lines = [
+        "## Tokens per pass",
+        "",
+        "Tokens per target pass / drafted tokens per pass / over SuffixDecoding with its best options. `no more drafted`: drafts",
+        "end where all of them is less likely than a threshold, chosen so that they draft less than SuffixDecoding on",
+        "validation rows.",
+        "",
+        "| | " + " | ".join(corpora) + " |",
+        "|---" * (1 + len(corpora)) + "|",
+    ]
+    first = next(iter(corpora.values()))
+    for name in first["systems"]:
+        cells = [
+            "{tokens_per_pass:.2f} / {drafted_per_pass:.2f} / {ratio:.2f}".format_map(found["systems"][name])
+            for found in corpora.values()
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", "| | " + " | ".join(corpora) + " |", "|---" * (1 + len(corpora)) + "|"]
+    lines.append("| test rows | " + " | ".join(str(found["rows"]) for found in corpora.values()) + " |")
+    lines.append("| threshold | " + " | ".join(f"{found['threshold']:g}" for found in corpora.values()) + " |")
+    options = "{max_tree_depth}, {max_spec_factor:g}, {min_token_prob:g}"
+    best = [options.format_map(found["suffix_options"]) for found in corpora.values()]
+    lines.append("| SuffixDecoding's depth, factor, least probability | " + " | ".join(best) + " |")
+    errors = [f"{found['calibration_error']:.3f}" for found in corpora.values()]
+    lines.append("| calibration error on held-out training rows | " + " | ".join(errors) + " |")
+    return "\n".join([*lines, ""])
+
+
+def _speed(corpora: dict[str, Any]) -> str:
+    loads = [found["load_average"] for found in corpora.values()]
+    lines = [
+        "## Time to draft",
+        "",
+        f"One process and thread, the systems in turns, medians of {_rounds(corpora)} rounds with the least and most round;",
+        f"load average of the machine (2 cores) {min(loads):.1f} to {max(loads):.1f}. Drafts of 10: those that came out 10 tokens",
+        "long, which is rare for SuffixDecoding and prompt lookup.",
+        "",
+        "| corpus | system | draft of 10, us | share of drafts | any draft, us | start, us | batch of 64, ms |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for corpus, found in corpora.items():
+        for name, row in found["systems"].items():
+            numbers = [_range(row[key], 1) for key in ("full_us", "propose_us", "start_us")] + [
+                _range(row["batch_ms"], 2)
+            ]
+            numbers.insert(1, f"{row['full_share'][0]:.0%}")
+            lines.append(f"| {corpus} | {name} | " + " | ".join(numbers) + " |")
+    return "\n".join([*lines, ""])
+
+
+def _size(corpora: dict[str, Any]) -> str:
+    lines = [
+        "## Time to build, size, start-up",
+        "",
+        f"Seconds, medians of {_rounds(corpora)} rounds with the least and most round. `learnt` includes all of it.",
+        "",
+        "| corpus | tokens | index | with prompts | learnt | SuffixDecoding's cache, depth 24 | depth 64 | bytes per token |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for corpus, found in corpora.items():
+        seconds = found["seconds"]
+        names = ("index", "index_and_prompts", "all", "arctic_24", "arctic_64")
+        cells = [_range(seconds[name], 2) for name in names]
+        lines.append(f"| {corpus} | {found['tokens']:,} | {' | '.join(cells)} | {found['bytes_per_token']:.1f} |")
+    lines += [
+        "",
+        "A fresh process, kernels from the cache on disk, seconds:",
+        "",
+        "| corpus | import | load the file | first draft |",
+        "|---|---|---|---|",
+    ]
+    for corpus, found in corpora.items():
+        cells = [_range(found["fresh_process"][name], 3) for name in ("import", "load", "first_draft")]
+        lines.append(f"| {corpus} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _rounds(corpora: dict[str, Any]) -> int:
+    return min(found["rounds"] for found in corpora.values())
+
+
+def _range(values: list[float] | None, digits: int) -> str:
+    return "-" if values is None else "{} ({}-{})".format(*(f"{value:.{digits}f}" for value in values))

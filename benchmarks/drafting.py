@@ -1,0 +1,352 @@
+"""Drafters on known outputs: tokens per pass, time per draft, time and bytes to keep what they know.
+
+    python benchmarks/drafting.py [--parts tokens speed size] [--corpora massive_en ...] [--rounds 3]
+
+tokens  tokens and drafted tokens per pass on test outputs: ours, the paper's method, its corpus alone, prompt lookup and
+        SuffixDecoding (arctic-inference 0.1.1, warmed with the same outputs) with vLLM's defaults and with the best of a grid.
+        Options are chosen on validation rows: SuffixDecoding's by tokens per pass, our threshold so that it drafts less.
+speed   microseconds of a draft of 10 tokens, of a start, and of a batch of 64; the systems take turns
+size    seconds to build, bytes per corpus token (end tokens counted), seconds to the first draft in a fresh process
+
+Protocol: 400 rows, 150 of medquad (`default_rng(0).permutation`), Qwen2.5 ids, bare prompts cut to 1,500 tokens, the first
+token is given, outputs end with the end token, drafts of at most 10 tokens that never go past the end. Drafters are built
+from the training rows. Parts are stored in benchmarks/results/drafting.json; docs/results/drafting.md shows all.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasc.corpus import Tasks, TokenCorpus, load_tasks, load_tokenizer, spelling_classes
+from tasc.draft import Drafter, sample
+from tasc.draft.index import Index
+from tasc.draft.interface import Drafts
+from tasc.draft.neighbours import Neighbours
+from tasc.draft.paper import PaperDrafter
+from tasc.files import atomic_write, write_json
+from tasc.replay import replay
+from tasc.replay.peers import PromptLookup, SuffixDecoding
+
+SHARED = Path(os.environ.get("TASC_SHARED", Path(__file__).parents[2] / "shared"))
+RESULTS = Path(__file__).parent / "results" / "drafting.json"
+PAGE = Path(__file__).parents[1] / "docs" / "results" / "drafting.md"
+CORPORA = ("massive_en", "snips", "eurlex57k_short", "ud_ewt_pos", "medquad")
+LONGEST_PROMPT, MAX_DRAFT, LONG_PROMPT, BATCH = 1500, 10, 1000, 64
+# depth of the trees, draft tokens per token of matched context, least estimated probability
+GRID = tuple(product((24, 64), (1.0, 2.0, 4.0, 8.0), (0.0, 0.1)))
+THRESHOLDS = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7)
+MARGIN = 0.97  # of what SuffixDecoding drafts on validation rows: test rows differ by some percent
+OURS, MATCHED, BEST_RIVAL = "tasc best", "tasc best, no more drafted", "SuffixDecoding, best options"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Prompts and outputs with their end token."""
+
+    prompts: list[np.ndarray]
+    outputs: list[np.ndarray]
+
+
+class Corpus:
+    """One task's rows, encoded once."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.tokenizer = load_tokenizer(SHARED / "tokenizers" / "qwen2.5")
+        self.eos_id: int = self.tokenizer.eos_token_id  # type: ignore[assignment]
+        self.vocab_size = 1 + max(self.tokenizer.get_vocab().values())
+        self.spellings = spelling_classes(self.tokenizer)
+        self.train_prompts, self.train = self._encode(self._load("train"))
+        self.test, self.validation = self._sample("test"), self._sample("validation", 2)
+
+    def _load(self, split: str) -> Tasks:
+        path = SHARED / "data" / self.name / f"{split}.jsonl.gz"
+        if not path.exists():
+            raise SystemExit(f"{path}: missing; set TASC_SHARED to the folder that holds data/ and tokenizers/")
+        return load_tasks(path)
+
+    def _encode(self, tasks: Tasks) -> tuple[TokenCorpus, TokenCorpus]:
+        prompts = (ids[:LONGEST_PROMPT] for ids in TokenCorpus.encode(tasks.prompts, self.tokenizer))
+        return TokenCorpus.from_rows(prompts), TokenCorpus.encode(tasks.completions, self.tokenizer)
+
+    def _sample(self, split: str, part: int = 1) -> Rows:
+        tasks = self._load(split)
+        n = (150 if self.name == "medquad" else 400) // part
+        chosen = np.random.default_rng(0).permutation(len(tasks))[:n]
+        prompts, outputs = self._encode(Tasks(tuple(tasks[int(row)] for row in chosen)))
+        return Rows(list(prompts), [np.append(ids, np.int32(self.eos_id)) for ids in outputs])
+
+    @property
+    def n_tokens(self) -> int:
+        """Training output tokens, end tokens counted."""
+        return self.train.n_tokens + len(self.train)
+
+    def drafter(self) -> Drafter:
+        return Drafter.build(
+            self.train, self.train_prompts, eos_id=self.eos_id, vocab_size=self.vocab_size, spellings=self.spellings
+        )
+
+    def suffix(self, depth: int) -> SuffixDecoding:
+        end = np.array([self.eos_id], np.int32)
+        return SuffixDecoding((np.concatenate([ids, end]) for ids in self.train), max_tree_depth=depth)
+
+
+corpus_of = cache(Corpus)
+
+
+def figures(drafter: Drafts, rows: Rows, least: float = 0.0) -> dict[str, float]:
+    found = replay(drafter, rows.prompts, rows.outputs, max_draft=MAX_DRAFT, min_probability=least)
+    return {"tokens_per_pass": found.tokens_per_pass, "drafted_per_pass": found.drafted_per_pass}
+
+
+def with_options(cache_of_depth: SuffixDecoding, factor: float, least: float) -> SuffixDecoding:
+    cache_of_depth.options = {"max_spec_factor": factor, "min_token_prob": least}
+    return cache_of_depth
+
+
+def tokens_of(corpus: Corpus) -> dict[str, Any]:
+    """The table of one corpus, and the options chosen on validation rows."""
+    drafter = corpus.drafter()
+    caches = {depth: corpus.suffix(depth) for depth in sorted({depth for depth, _, _ in GRID})}
+    tried = {
+        (depth, factor, least): figures(with_options(caches[depth], factor, least), corpus.validation)
+        for depth, factor, least in GRID
+    }
+    depth, factor, least = max(tried, key=lambda options: tried[options]["tokens_per_pass"])
+    allowed = MARGIN * tried[depth, factor, least]["drafted_per_pass"]
+    thresholds = {value: figures(drafter, corpus.validation, value) for value in THRESHOLDS}
+    threshold = next((v for v in THRESHOLDS if thresholds[v]["drafted_per_pass"] <= allowed), THRESHOLDS[-1])
+    test = corpus.test
+    table = {
+        OURS: figures(drafter, test),
+        MATCHED: figures(drafter, test, threshold),
+        "paper": figures(PaperDrafter(drafter.index), test),
+        "corpus alone (lambda 1)": figures(PaperDrafter(drafter.index, lam=1.0), test),
+        "prompt lookup": figures(PromptLookup(eos_id=corpus.eos_id, max_ngram=3), test),
+        "SuffixDecoding, vLLM's defaults": figures(with_options(caches[24], 1.0, 0.1), test),
+        BEST_RIVAL: figures(with_options(caches[depth], factor, least), test),
+    }
+    reference = table[BEST_RIVAL]["tokens_per_pass"]
+    reliability = drafter.reliability
+    return {
+        "rows": len(test.outputs),
+        "threshold": threshold,
+        "suffix_options": {"max_tree_depth": depth, "max_spec_factor": factor, "min_token_prob": least},
+        "calibration_error": None if reliability is None else reliability.error,
+        "systems": {name: row | {"ratio": row["tokens_per_pass"] / reference} for name, row in table.items()},
+    }
+
+
+def tokens(names: list[str], _rounds: int) -> Iterator[tuple[str, Any]]:
+    for name in names:
+        yield name, tokens_of(corpus_of(name))
+
+
+def timed(drafter: Drafts, rows: Rows) -> dict[str, float | None]:
+    """Median microseconds on the way through the outputs: of a start, of any draft, of one of MAX_DRAFT tokens."""
+    starts, times, full = [], [], []
+    for prompt, output in zip(rows.prompts, rows.outputs, strict=True):
+        begin = time.perf_counter()
+        state = drafter.start(prompt)
+        starts.append(time.perf_counter() - begin)
+        place = 0
+        accepted: list[int] = [int(output[0])]
+        while place + len(accepted) < len(output):
+            state.extend(accepted)
+            place += len(accepted)
+            begin = time.perf_counter()
+            draft = state.propose(MAX_DRAFT).tokens
+            seconds = time.perf_counter() - begin
+            times.append(seconds)
+            if len(draft) == MAX_DRAFT:
+                full.append(seconds)
+            left = output[place : place + len(draft) + 1]
+            same = np.cumprod(draft[: len(left)] == left[: len(draft)]).sum()
+            accepted = left[: same + 1].tolist()
+    return {
+        "start_us": 1e6 * statistics.median(starts),
+        "propose_us": 1e6 * statistics.median(times),
+        "full_us": 1e6 * statistics.median(full) if full else None,
+        "full_share": len(full) / len(times),
+    }
+
+
+def batch_ms(drafter: Drafts, rows: Rows) -> float:
+    """Median milliseconds to draft for BATCH rows, one after the other, with one token of output each and with more."""
+    times = []
+    for first in range(0, len(rows.outputs) - BATCH + 1, BATCH):
+        states = []
+        for prompt, output in zip(rows.prompts[first : first + BATCH], rows.outputs[first:], strict=False):
+            states.append((drafter.start(prompt), output))
+        for place in range(5):
+            for state, output in states:
+                if place < len(output) - 1:
+                    state.extend(output[place : place + 1])
+            begin = time.perf_counter()
+            for state, _ in states:
+                state.propose(MAX_DRAFT)
+            times.append(time.perf_counter() - begin)
+    return 1e3 * statistics.median(times)
+
+
+def long_prompts(rows: Rows) -> Rows:
+    """The same outputs after prompts of LONG_PROMPT tokens: other rows' prompts come first."""
+    flat = np.concatenate(rows.prompts)
+    stream = np.tile(flat, 2 + LONG_PROMPT // len(flat))
+    found = []
+    for number, prompt in enumerate(rows.prompts):
+        front = (number * 37) % len(flat)
+        own = prompt[-LONG_PROMPT:]
+        found.append(np.concatenate([stream[front : front + LONG_PROMPT - len(own)], own]))
+    return Rows(found, rows.outputs)
+
+
+def speed_of(corpus: Corpus, rounds: int, chosen: dict[str, Any] | None) -> dict[str, Any]:
+    options = chosen or {"max_tree_depth": 64, "max_spec_factor": 4.0, "min_token_prob": 0.0}
+    drafter = corpus.drafter()
+    best = with_options(corpus.suffix(options["max_tree_depth"]), options["max_spec_factor"], options["min_token_prob"])
+    systems: dict[str, Drafts] = {
+        OURS: drafter,
+        "paper": PaperDrafter(drafter.index),
+        "SuffixDecoding, vLLM's defaults": corpus.suffix(24),
+        BEST_RIVAL: best,
+        "prompt lookup": PromptLookup(eos_id=corpus.eos_id, max_ngram=3),
+    }
+    inputs = {"": corpus.test, f" after {LONG_PROMPT}-token prompts": long_prompts(corpus.test)}
+    found: dict[str, dict[str, list[float | None]]] = {}
+    for turn in range(rounds + 1):  # the first one warms up
+        for (name, system), (suffix, rows) in product(systems.items(), inputs.items()):
+            measured = timed(system, rows) | {"batch_ms": batch_ms(system, rows)}
+            if turn:
+                for key, value in measured.items():
+                    found.setdefault(name + suffix, {}).setdefault(key, []).append(value)
+    return {
+        "tokens": corpus.n_tokens,
+        "median_prompt": statistics.median(map(len, corpus.test.prompts)),
+        "systems": {name: {key: spread(values) for key, values in row.items()} for name, row in found.items()},
+    }
+
+
+def speed(names: list[str], rounds: int) -> Iterator[tuple[str, Any]]:
+    chosen = stored().get("tokens", {})
+    for name in names:
+        yield name, speed_of(corpus_of(name), rounds, chosen.get(name, {}).get("suffix_options"))
+
+
+FRESH = """
+import sys, time
+begin = time.perf_counter()
+import numpy
+from tasc.draft import Drafter
+imported = time.perf_counter()
+drafter = Drafter.load(sys.argv[1])
+loaded = time.perf_counter()
+state = drafter.start([int(word) for word in sys.argv[2].split(",")])
+state.extend([int(sys.argv[3])])
+state.propose(10)
+drafted = time.perf_counter()
+print(imported - begin, loaded - imported, drafted - loaded)
+"""
+
+
+def seconds_of(work: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def size_of(corpus: Corpus, rounds: int) -> dict[str, Any]:
+    drafter = corpus.drafter()
+    lengths = corpus.train.lengths
+
+    def prompts() -> None:
+        Neighbours.build(corpus.train_prompts, lengths=lengths)
+        sample.choose(corpus.train, corpus.train_prompts)
+
+    work: dict[str, Callable[[], Any]] = {
+        "index": lambda: Index.build(corpus.train, start_id=corpus.vocab_size, eos_id=corpus.eos_id),
+        "prompts": prompts,
+        "all": corpus.drafter,
+        "arctic_24": lambda: corpus.suffix(24),
+        "arctic_64": lambda: corpus.suffix(64),
+    }
+    times: dict[str, list[float]] = {name: [] for name in work}
+    fresh: dict[str, list[float]] = {"import": [], "load": [], "first_draft": []}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "task.tasc"
+        drafter.save(path)
+        prompt, output = corpus.test.prompts[0], corpus.test.outputs[0]
+        command = [sys.executable, "-c", FRESH, str(path), ",".join(map(str, prompt.tolist())) or "0", str(output[0])]
+        for _ in range(rounds):  # in turns
+            for name, build in work.items():
+                times[name].append(seconds_of(build))
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            for name, value in zip(fresh, done.stdout.split(), strict=True):
+                fresh[name].append(float(value))
+        n_bytes = path.stat().st_size
+    index_and_prompts = [a + b for a, b in zip(times["index"], times["prompts"], strict=True)]
+    return {
+        "tokens": corpus.n_tokens,
+        "bytes_per_token": n_bytes / corpus.n_tokens,
+        "index_bytes_per_token": 4 * 2 * len(drafter.index.tokens) / corpus.n_tokens,
+        "seconds": {name: spread(values) for name, values in times.items()}
+        | {"index_and_prompts": spread(index_and_prompts)},
+        "fresh_process": {name: spread(values) for name, values in fresh.items()},
+    }
+
+
+def size(names: list[str], rounds: int) -> Iterator[tuple[str, Any]]:
+    for name in names:
+        yield name, size_of(corpus_of(name), rounds)
+
+
+def spread(values: list[Any]) -> list[float] | None:
+    """Median, least and most; None where nothing was measured."""
+    return None if None in values else [statistics.median(values), min(values), max(values)]
+
+
+def stored() -> dict[str, Any]:
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+
+
+PARTS: dict[str, Callable[[list[str], int], Iterator[tuple[str, Any]]]] = {
+    "tokens": tokens,
+    "speed": speed,
+    "size": size,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--corpora", nargs="+", choices=CORPORA, default=list(CORPORA))
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    for part in args.parts:
+        for corpus, found in PARTS[part](args.corpora, args.rounds):
+            found |= {"rounds": args.rounds, "load_average": os.getloadavg()[0]}
+            print(json.dumps({"part": part, "corpus": corpus, **found}), flush=True)
+            results = stored()
+            results.setdefault(part, {})[corpus] = found
+            write_json(RESULTS, results)
+    from _drafting_page import page
+
+    with atomic_write(PAGE, "w") as file:
+        file.write(page(stored()))
+
+
+if __name__ == "__main__":
+    main()
