@@ -84,10 +84,14 @@ class Index:
 
     def count(self, ngram: list[int]) -> int:
         """How often the n-gram occurs."""
+        return len(self.places(ngram))
+
+    def places(self, ngram: list[int]) -> NDArray[np.int32]:
+        """Where in `tokens` the n-gram occurs, in no useful order."""
         low, high = 0, len(self.suffixes)
         for depth, token in enumerate(ngram):
             low, high = kernels.narrow(self.tokens, self.suffixes, low, high, depth, token)
-        return int(high - low)
+        return self.suffixes[low:high]
 
 
 def row_text(outputs: TokenCorpus, start_id: int, eos_id: int) -> NDArray[np.int32]:
