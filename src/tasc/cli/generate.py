@@ -47,9 +47,15 @@ def command(
         Path | None, typer.Option(help="Append each request to this JSONL log, for `tasc replay`; needs --drafter.")
     ] = None,
     cost: Annotated[
-        Path | None, typer.Option(help="Step-cost curve from `tasc profile`; default: one typical of the device.")
+        Path | None,
+        typer.Option(help="Step-cost curve from `tasc profile`; default: the one it was tuned for, or a typical one."),
     ] = None,
-    max_draft: Annotated[int, typer.Option(min=1, help="Most drafted tokens per row and pass.")] = 10,
+    max_draft: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Most drafted tokens per row and pass. Default: what the drafter was tuned to, or 10."
+        ),
+    ] = None,
     batch_size: BatchSizeOption = 8,
     max_new_tokens: MaxNewTokensOption = None,
     limit: LimitOption = None,
@@ -106,7 +112,7 @@ def command(
     emit(report, as_json=as_json, human=lambda: speed_table(title, report))
 
 
-def load_drafting(loaded: Any, path: Path, *, max_draft: int, cost: Path | None, record: Path | None) -> Any:
+def load_drafting(loaded: Any, path: Path, *, max_draft: int | None, cost: Path | None, record: Path | None) -> Any:
     """The drafter of a file for a loaded model, checked against its tokenizer: `tasc.decode.Drafting`."""
     from tasc.decode import check_drafter, speculative
     from tasc.draft import Drafter

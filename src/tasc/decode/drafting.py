@@ -10,6 +10,7 @@ from tasc.decode.forward import Target
 from tasc.decode.speculate import RequestStats, Row
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
+from tasc.draft.options import Tuned
 from tasc.draft.recorded import Recorded, append_log
 from tasc.errors import FingerprintError, ModelError, OptionError
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from tasc.draft.interface import Drafts
     from tasc.vocab.vocabulary import EnrichedVocabulary
+
+MAX_DRAFT = 10  # of a drafter that was not tuned
 
 Record = Callable[[list[Recorded]], None]
 
@@ -30,8 +33,9 @@ class Drafting:
 
     Args:
         drafter: what proposes, in the ids of the model.
-        max_draft: most drafted tokens per row and pass.
-        cost: milliseconds of a pass, a curve or its file (`tasc profile`); default: one typical of the device.
+        max_draft: most drafted tokens per row and pass; default: what the drafter was tuned to, else MAX_DRAFT.
+        cost: milliseconds of a pass, a curve or its file (`tasc profile`); default: the one that the drafter was tuned
+            for if that is of the model's kind of device, else one typical of the device.
         min_gain: by what share a drafted pass must be expected to beat a plain one.
         switch_off: False keeps drafting even while it loses time.
         vocabulary: the n-grams the model was trained with. Prompts are in base ids and outputs are not, so the drafter
@@ -50,7 +54,7 @@ class Drafting:
         self,
         drafter: "Drafts",
         *,
-        max_draft: int = 10,
+        max_draft: int | None = None,
         cost: StepCost | str | os.PathLike[str] | None = None,
         min_gain: float = 0.0,
         switch_off: bool = True,
@@ -59,6 +63,9 @@ class Drafting:
     ) -> None:
         if not hasattr(drafter, "start"):
             raise OptionError(f"a drafter is needed, got {type(drafter).__name__}; load one with tasc.Drafter.load")
+        self._tuned: Tuned | None = getattr(drafter, "tuned", None)
+        if max_draft is None:
+            max_draft = MAX_DRAFT if self._tuned is None else self._tuned.max_draft
         self.drafter, self.max_draft, self.vocabulary, self.record = drafter, max_draft, vocabulary, record
         self.cost = StepCost.load(cost) if isinstance(cost, str | os.PathLike) else cost
         self._options: dict[str, Any] = {"max_draft": max_draft, "min_gain": min_gain, "switch_off": switch_off}
@@ -90,8 +97,17 @@ class Drafting:
                 "with this model's tokenizer"
             )
         if self._control is None:
-            self._control = Control(StepCost.default(model.device.type), **self._options)
+            self._control = Control(self._curve(model.device.type), **self._options)
         return self._control
+
+    def _curve(self, device: str) -> StepCost:
+        """The curve to go by where none was given."""
+        if self._tuned is not None:
+            tuned_for = StepCost.from_json(self._tuned.cost)
+            # "cuda (NVIDIA H200)"; a curve of another kind of device would be worse than a typical one
+            if str(tuned_for.about.get("device", device)).split(" ")[0] == device:
+                return tuned_for
+        return StepCost.default(device)
 
     def fresh(self, *, record: str | os.PathLike[str] | Record | None = None) -> "Drafting":
         """The same drafter and options with nothing learnt yet, and another log or none."""
