@@ -268,7 +268,23 @@ def _describe(drafter: "Drafter", file: Path) -> dict[str, Any]:
         "finds_similar_prompts": drafter.neighbours is not None,
         "options": asdict(drafter.options),
         "origin": asdict(drafter.origin),
+        "tuned": _tuned(drafter),
         "reliability": None if reliability is None else asdict(reliability) | {"error": reliability.error},
+    }
+
+
+def _tuned(drafter: "Drafter") -> dict[str, Any] | None:
+    from tasc.draft.cost import StepCost
+
+    found = drafter.tuned
+    if found is None:
+        return None
+    low, mid, high = found.speedup
+    return {
+        "max_draft": found.max_draft,
+        "speedup": {"low": low, "mid": mid, "high": high},
+        "rows": found.rows,
+        "device": StepCost.from_json(found.cost).about.get("device"),
     }
 
 
@@ -295,6 +311,10 @@ def _render(report: dict[str, Any]) -> "Group":
     table.add_row("template", Text(origin["template"]))
     if origin["vocabulary"]:
         table.add_row("n-grams", Text(origin["vocabulary"]))
+    if report["tuned"] is not None:
+        tuned = "drafts up to {max_draft}, predicted {speedup[mid]:.2f} times as fast ({speedup[low]:.2f} to {speedup[high]:.2f})"
+        tuned += " on {rows:,} rows, device {device}"
+        table.add_row("tuned", Text(tuned.format_map(report["tuned"])))
     for key, label in (("added_rows", "rows added"), ("unfinished_rows", "unfinished, left out")):
         if key in report:
             table.add_row(label, f"{report[key]:,}")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tasc.draft import Drafter
     from tasc.draft.cost import StepCost
     from tasc.draft.interface import Drafts
+    from tasc.draft.recorded import Log
     from tasc.vocab.vocabulary import EnrichedVocabulary
 
 MAX_DRAFT = 10
@@ -43,10 +44,15 @@ def command(
     ] = None,
     cost: Annotated[
         Path | None,
-        typer.Option(help="Step-cost curve from `tasc profile`; default: the log's, or one typical of a CPU."),
+        typer.Option(
+            help="Step-cost curve from `tasc profile`; default: the log's, the one it was tuned for, or a typical CPU's."
+        ),
     ] = None,
     max_draft: Annotated[
-        int | None, typer.Option(min=1, help=f"Most drafted tokens per pass. Default: the log's, or {MAX_DRAFT}.")
+        int | None,
+        typer.Option(
+            min=1, help=f"Most drafted tokens per pass. Default: the log's, what it was tuned to, or {MAX_DRAFT}."
+        ),
     ] = None,
     min_probability: Annotated[
         float, typer.Option(min=0, max=1, help="End a draft where all of it is less likely than this to be accepted.")
@@ -79,7 +85,7 @@ def command(
     if log is not None:
         report = _replay_log(log, loaded, contenders, cost, max_draft, limit)
     else:
-        rows = _Rows(
+        rows = Rows(
             data or "",
             split=split,
             prompt_column=prompt_column,
@@ -87,12 +93,16 @@ def command(
             skip_bad=skip_bad,
             limit=limit,
         )
-        vocabulary = _vocabulary(loaded, drafter, vocab)
+        vocabulary = vocabulary_of(loaded, drafter, vocab)
         prompts, outputs = rows.encode(
-            loaded, _tokenizer(loaded, drafter, tokenizer, vocabulary), vocabulary, max_prompt
+            loaded, tokenizer_of(loaded, drafter, tokenizer, vocabulary), vocabulary, max_prompt
         )
-        whole = {"max_draft": max_draft or MAX_DRAFT, "min_probability": min_probability, "batch_size": batch_size}
-        report = {"skipped_rows": rows.n_skipped, **_replay_data(contenders, prompts, outputs, _cost(cost), whole)}
+        tuned = MAX_DRAFT if loaded.tuned is None else loaded.tuned.max_draft
+        whole = {"max_draft": max_draft or tuned, "min_probability": min_probability, "batch_size": batch_size}
+        report = {
+            "skipped_rows": rows.n_skipped,
+            **_replay_data(contenders, prompts, outputs, _cost(cost, loaded), whole),
+        }
     report = {"drafter": drafter, "data": data, "log": log, **report}
     emit(report, as_json=as_json, human=lambda: _table(report))
 
@@ -148,23 +158,15 @@ def _replay_log(
 ) -> dict[str, Any]:
     from tasc.draft.control import Control
     from tasc.draft.cost import StepCost
-    from tasc.draft.recorded import read_log
     from tasc.replay import replay_log
 
-    log = read_log(path)
+    log = log_of(path, drafter)
     requests = log.requests[:limit]
-    if not requests:
-        raise DataError(f"{path}: no recorded request; record a run with 'tasc generate --record'")
-    recorded_with = log.about.get("fingerprint")
-    if recorded_with not in (None, drafter.fingerprint):
-        raise FingerprintError(
-            f"{path}: recorded with tokenizer {recorded_with}, the drafter has {drafter.fingerprint}"
-        )
     chosen = {key: log.about[key] for key in ("max_draft", "min_gain", "switch_off") if key in log.about}
     if max_draft is not None:
         chosen["max_draft"] = max_draft
     stored = log.about.get("cost")
-    curve = _cost(cost) if cost is not None or stored is None else StepCost.from_json(stored, source=str(path))
+    curve = _cost(cost, drafter) if cost is not None or stored is None else StepCost.from_json(stored, source=str(path))
     passes = sum(request.passes for request in requests)
     recorded = {
         "tokens_per_pass": sum(len(request.output_ids) for request in requests) / passes,
@@ -181,14 +183,31 @@ def _replay_log(
     return {"rows": len(requests), **chosen, "cost": curve.about, "recorded": recorded, "results": results}
 
 
-def _cost(path: Path | None) -> "StepCost":
+def log_of(path: Path, drafter: "Drafter") -> "Log":
+    """A log that holds requests, recorded with the drafter's tokenizer."""
+    from tasc.draft.recorded import read_log
+
+    log = read_log(path)
+    if not log.requests:
+        raise DataError(f"{path}: no recorded request; record a run with 'tasc generate --record'")
+    recorded_with = log.about.get("fingerprint")
+    if recorded_with not in (None, drafter.fingerprint):
+        raise FingerprintError(
+            f"{path}: recorded with tokenizer {recorded_with}, the drafter has {drafter.fingerprint}"
+        )
+    return log
+
+
+def _cost(path: Path | None, drafter: "Drafter") -> "StepCost":
     from tasc.draft.cost import StepCost
 
-    return StepCost.default("cpu") if path is None else StepCost.load(path)
+    if path is not None:
+        return StepCost.load(path)
+    return StepCost.default("cpu") if drafter.tuned is None else StepCost.from_json(drafter.tuned.cost)
 
 
-class _Rows:
-    """Test rows, and their ids as a drafter knows them."""
+class Rows:
+    """Known rows, and their ids as a drafter knows them."""
 
     def __init__(self, data: str, **choice: Any) -> None:
         from tasc.corpus import load_tasks
@@ -224,7 +243,8 @@ def _prompts(tokenizer: "PreTrainedTokenizerFast", rows: "Sequence[Row]", templa
     return make_template(tokenizer, template).encode_prompts(rows)
 
 
-def _vocabulary(drafter: "Drafter", path: Path, given: str | None) -> "EnrichedVocabulary | None":
+def vocabulary_of(drafter: "Drafter", path: Path, given: str | None) -> "EnrichedVocabulary | None":
+    """The n-grams that the drafter of a file speaks: those given, or those it was built with; None for base ids."""
     from tasc.vocab.vocabulary import EnrichedVocabulary
 
     folder = given or drafter.origin.vocabulary
@@ -245,7 +265,7 @@ def _vocabulary(drafter: "Drafter", path: Path, given: str | None) -> "EnrichedV
     return vocabulary
 
 
-def _tokenizer(
+def tokenizer_of(
     drafter: "Drafter", path: Path, given: str | None, vocabulary: "EnrichedVocabulary | None"
 ) -> "PreTrainedTokenizerFast":
     """The tokenizer to read the rows with; it must be the one that the drafter was built with."""
