@@ -148,7 +148,7 @@ class Neighbours:
         pairs = np.unique(pairs, axis=0)
         behind = np.cumsum(np.bincount(pairs[:, 0], minlength=self.n_rows))[pairs[:, 0]] - np.arange(len(pairs))
         kept = pairs[behind <= np.minimum(lengths, kernels.TERMS)[pairs[:, 0]]]  # the highest ids of each row
-        return kept[:, 1].astype(np.int32), kept[:, 0]
+        return kept[:, 1].astype(np.int32), kept[:, 0].astype(np.int64)
 
     def find(
         self, prompt: NDArray[np.int32], row_starts: NDArray[np.int32]
