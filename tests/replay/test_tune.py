@@ -243,6 +243,10 @@ def test_outputs_cut_at_their_limit_teach_nothing():
     limits = [14 if row % 2 else 200 for row in range(120)]
     assert len(Rows(rows.prompts, cut, tuple(limits)).finished(EOS)) == 60
     tuning = tune(drafter(), rows.prompts, cut, limits=limits)
+    finished = Rows(rows.prompts, cut, tuple(limits)).parts()["teach"].finished(EOS)
+    assert tuning.chosen["weights"] == "learnt"
+    expected = drafter().taught(finished.prompts, finished.without_ends(EOS))
+    np.testing.assert_array_equal(tuning.drafter.weights, expected.weights)
     assert max(len(request.output_ids) for request in tuning.after.result.requests) == 15
     assert {request.limit for request in tuning.after.result.requests} == {14, 200}
 
