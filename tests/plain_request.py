@@ -34,17 +34,17 @@ class Chosen:
         return self.rows, self.weights
 
 
-def mixture(rows, *, similar=(), variants=None, weights=None, seed=None) -> Mixture:
+def mixture(rows, *, similar=(), variants=None, weights=None, seed=None, start_id=START) -> Mixture:
     """A drafter of outputs.
 
     Args:
-        rows: outputs, ids from 1 to 8.
+        rows: outputs, ids from 1 to 8, or below `start_id`.
         similar: (row, weight) of the rows that every prompt finds, best last.
         variants: token -> its usual spelling.
         weights: default: those before learning; random ones where `seed` is given.
     """
-    index = Index.build(TokenCorpus.from_rows(rows), start_id=START, eos_id=EOS)
-    table = np.arange(START + 2, dtype=np.int32)
+    index = Index.build(TokenCorpus.from_rows(rows), start_id=start_id, eos_id=EOS)
+    table = np.arange(start_id + 2, dtype=np.int32)
     for token, usual in (variants or {}).items():
         table[token] = usual
     if weights is None:
@@ -165,7 +165,7 @@ def look(one: Mixture, memory, frame=None) -> Look:
     numbers = np.full((4, _sources.MOST), np.nan)
     counts, masses = np.zeros((_sources.LEVELS, _sources.MOST), np.int32), np.zeros((_sources.LEVELS, 2))
     n = _candidates.candidates(
-        *one.lookup(), memory, memory[: _request.FRAME] if frame is None else frame, START,
+        *one.lookup(), memory, memory[: _request.FRAME] if frame is None else frame, one.index.start_id,
         found, features, numbers, counts, masses,
     )  # fmt: skip
     return Look(n, found, features, numbers)

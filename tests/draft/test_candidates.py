@@ -300,6 +300,18 @@ def test_a_worked_example_of_back_off():
     assert state.propose(3).tokens.tolist() == [2, EOS]
 
 
+def test_what_stands_at_the_cursor_is_counted_even_if_it_follows_rarely():
+    """It is looked up where more followers than are kept are more frequent; another token of the prompt is not."""
+    rows = [[1, 10 + k] for k in range(_index.KEPT)] * 3 + [[1, 98], [1, 99]]
+    drafter = mixture(rows, start_id=1000)
+    state = drafter.start([99, 98])
+    state.extend([1])
+    found, kinds = by_token(look(drafter, state._memory), 0), _index.KEPT + 2
+    assert found[99] == pytest.approx((1 + kinds * _sources.FLOOR) / (len(rows) + kinds), rel=1e-12)
+    assert found[10] == pytest.approx((3 + kinds * _sources.FLOOR) / (len(rows) + kinds), rel=1e-12)
+    assert 98 not in found
+
+
 def test_a_worked_example_of_votes():
     """After 1 2: row 0 goes on with 3 and matches longest; row 1 (5 1 2 4) is one token behind, row 2 two."""
     drafter = mixture([[1, 2, 3], [5, 1, 2, 4], [6, 2, 8]], similar=[(2, 100), (1, 10), (0, 1)])
