@@ -2,6 +2,7 @@
 
 from typing import Any
 
+FRESH = ("import", "load", "first_draft", "import_cpu", "load_and_draft_cpu")
 HEAD = """# Drafting
 
 Made by `python benchmarks/drafting.py` (`benchmarks/results/drafting.json`): replay on test outputs, Qwen2.5 ids, bare
@@ -13,7 +14,7 @@ SuffixDecoding is arctic-inference 0.1.1, warmed with the same training outputs.
 def page(results: dict[str, Any]) -> str:
     """The page; parts that were not run are left out."""
     sections = [HEAD]
-    for name, make in (("tokens", _tokens), ("speed", _speed), ("size", _size)):
+    for name, make in (("tokens", _tokens), ("speed", _speed), ("size", _size), ("shared", _shared)):
         if results.get(name):
             sections.append(make(results[name]))
     return "\n".join(sections)
@@ -55,7 +56,7 @@ def _speed(corpora: dict[str, Any]) -> str:
         "",
         f"One process and thread, the systems in turns, medians of {_rounds(corpora)} rounds with the least and most round;",
         f"load average of the machine (2 cores) {min(loads):.1f} to {max(loads):.1f}. Drafts of 10: those that came out 10 tokens",
-        "long, which is rare for SuffixDecoding and prompt lookup.",
+        "long, which is rare for SuffixDecoding and prompt lookup. Batches in milliseconds of the processor.",
         "",
         "| corpus | system | draft of 10, us | share of drafts | any draft, us | start, us | batch of 64, ms |",
         "|---|---|---|---|---|---|---|",
@@ -74,7 +75,8 @@ def _size(corpora: dict[str, Any]) -> str:
     lines = [
         "## Time to build, size, start-up",
         "",
-        f"Seconds, medians of {_rounds(corpora)} rounds with the least and most round. `learnt` includes all of it.",
+        f"Processor seconds of one thread, medians of {_rounds(corpora)} rounds with the least and most round. `learnt`: all of it,",
+        "the weights learnt too.",
         "",
         "| corpus | tokens | index | with prompts | learnt | SuffixDecoding's cache, depth 24 | depth 64 | bytes per token |",
         "|---|---|---|---|---|---|---|---|",
@@ -86,14 +88,32 @@ def _size(corpora: dict[str, Any]) -> str:
         lines.append(f"| {corpus} | {found['tokens']:,} | {' | '.join(cells)} | {found['bytes_per_token']:.1f} |")
     lines += [
         "",
-        "A fresh process, kernels from the cache on disk, seconds:",
+        "A fresh process, kernels from the cache on disk: seconds of the clock, on a machine that had other work, and of the",
+        "processor.",
         "",
-        "| corpus | import | load the file | first draft |",
-        "|---|---|---|---|",
+        "| corpus | import | load the file | first draft | import, processor | load and draft, processor |",
+        "|---|---|---|---|---|---|",
     ]
     for corpus, found in corpora.items():
-        cells = [_range(found["fresh_process"][name], 3) for name in ("import", "load", "first_draft")]
+        cells = [_range(found["fresh_process"][name], 3) for name in FRESH]
         lines.append(f"| {corpus} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _shared(corpora: dict[str, Any]) -> str:
+    (found,) = list(corpora.values())[-1:]
+    lines = [
+        "## Memory shared between processes",
+        "",
+        f"Two processes draft from one file of {found['tokens']:,} tokens ({found['file_mib']:,.0f} MiB), built in",
+        f"{found['build_seconds']:.0f} processor seconds. Of the file, in MiB:",
+        "",
+        "| process | resident | its share (half of what both use) | private | seconds to load |",
+        "|---|---|---|---|---|",
+    ]
+    for number, one in enumerate(found["processes_mib"], 1):
+        private = one["Private_Clean"] + one["Private_Dirty"]
+        lines.append(f"| {number} | {one['Rss']:,.0f} | {one['Pss']:,.0f} | {private:,.0f} | {one['load_s']:.2f} |")
     return "\n".join([*lines, ""])
 
 

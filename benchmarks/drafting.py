@@ -1,12 +1,14 @@
 """Drafters on known outputs: tokens per pass, time per draft, time and bytes to keep what they know.
 
-    python benchmarks/drafting.py [--parts tokens speed size] [--corpora massive_en ...] [--rounds 3]
+    python benchmarks/drafting.py [--parts tokens speed size shared] [--corpora massive_en ...] [--rounds 3]
 
 tokens  tokens and drafted tokens per pass on test outputs: ours, the paper's method, its corpus alone, prompt lookup and
         SuffixDecoding (arctic-inference 0.1.1, warmed with the same outputs) with vLLM's defaults and with the best of a grid.
         Options are chosen on validation rows: SuffixDecoding's by tokens per pass, our threshold so that it drafts less.
 speed   microseconds of a draft of 10 tokens, of a start, and of a batch of 64; the systems take turns
 size    seconds to build, bytes per corpus token (end tokens counted), seconds to the first draft in a fresh process
+
+shared  memory of two processes that draft from one file of 100M tokens (made from the last corpus named)
 
 Protocol: 400 rows, 150 of medquad (`default_rng(0).permutation`), Qwen2.5 ids, bare prompts cut to 1,500 tokens, the first
 token is given, outputs end with the end token, drafts of at most 10 tokens that never go past the end. Drafters are built
@@ -45,6 +47,8 @@ RESULTS = Path(__file__).parent / "results" / "drafting.json"
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "drafting.md"
 CORPORA = ("massive_en", "snips", "eurlex57k_short", "ud_ewt_pos", "medquad")
 LONGEST_PROMPT, MAX_DRAFT, LONG_PROMPT, BATCH = 1500, 10, 1000, 64
+LARGE = 100_000_000  # tokens
+TIMED_TOKENS = 4000  # of the test outputs are drafted in a round
 # depth of the trees, draft tokens per token of matched context, least estimated probability
 GRID = tuple(product((24, 64), (1.0, 2.0, 4.0, 8.0), (0.0, 0.1)))
 THRESHOLDS = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7)
@@ -70,7 +74,7 @@ class Corpus:
         self.vocab_size = 1 + max(self.tokenizer.get_vocab().values())
         self.spellings = spelling_classes(self.tokenizer)
         self.train_prompts, self.train = self._encode(self._load("train"))
-        self.test, self.validation = self._sample("test"), self._sample("validation", 2)
+        self.test, self.validation = self._sample("test"), self._sample("validation", 1 if name == "medquad" else 2)
 
     def _load(self, split: str) -> Tasks:
         path = SHARED / "data" / self.name / f"{split}.jsonl.gz"
@@ -185,7 +189,10 @@ def timed(drafter: Drafts, rows: Rows) -> dict[str, float | None]:
 
 
 def batch_ms(drafter: Drafts, rows: Rows) -> float:
-    """Median milliseconds to draft for BATCH rows, one after the other, with one token of output each and with more."""
+    """Median milliseconds of the processor to draft for BATCH rows, one after the other, after 1 to 5 tokens of output.
+
+    Not of the clock: so long a time is often interrupted on a machine that has other work.
+    """
     times = []
     for first in range(0, len(rows.outputs) - BATCH + 1, BATCH):
         states = []
@@ -195,10 +202,10 @@ def batch_ms(drafter: Drafts, rows: Rows) -> float:
             for state, output in states:
                 if place < len(output) - 1:
                     state.extend(output[place : place + 1])
-            begin = time.perf_counter()
+            begin = time.thread_time()
             for state, _ in states:
                 state.propose(MAX_DRAFT)
-            times.append(time.perf_counter() - begin)
+            times.append(time.thread_time() - begin)
     return 1e3 * statistics.median(times)
 
 
@@ -225,11 +232,13 @@ def speed_of(corpus: Corpus, rounds: int, chosen: dict[str, Any] | None) -> dict
         BEST_RIVAL: best,
         "prompt lookup": PromptLookup(eos_id=corpus.eos_id, max_ngram=3),
     }
+    n = int(np.searchsorted(np.cumsum([len(output) for output in corpus.test.outputs]), TIMED_TOKENS)) + 1
     inputs = {"": corpus.test, f" after {LONG_PROMPT}-token prompts": long_prompts(corpus.test)}
     found: dict[str, dict[str, list[float | None]]] = {}
     for turn in range(rounds + 1):  # the first one warms up
         for (name, system), (suffix, rows) in product(systems.items(), inputs.items()):
-            measured = timed(system, rows) | {"batch_ms": batch_ms(system, rows)}
+            first = Rows(rows.prompts[:n], rows.outputs[:n])
+            measured = timed(system, first) | {"batch_ms": batch_ms(system, rows)}
             if turn:
                 for key, value in measured.items():
                     found.setdefault(name + suffix, {}).setdefault(key, []).append(value)
@@ -251,21 +260,22 @@ import sys, time
 begin = time.perf_counter()
 import numpy
 from tasc.draft import Drafter
-imported = time.perf_counter()
+imported, imported_cpu = time.perf_counter(), time.process_time()
 drafter = Drafter.load(sys.argv[1])
 loaded = time.perf_counter()
 state = drafter.start([int(word) for word in sys.argv[2].split(",")])
 state.extend([int(sys.argv[3])])
 state.propose(10)
 drafted = time.perf_counter()
-print(imported - begin, loaded - imported, drafted - loaded)
+print(imported - begin, loaded - imported, drafted - loaded, imported_cpu, time.process_time() - imported_cpu)
 """
 
 
 def seconds_of(work: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
+    """Seconds of the processor: all of this computes on one thread, and other processes share the machine."""
+    begin = time.process_time()
     work()
-    return time.perf_counter() - begin
+    return time.process_time() - begin
 
 
 def size_of(corpus: Corpus, rounds: int) -> dict[str, Any]:
@@ -284,7 +294,9 @@ def size_of(corpus: Corpus, rounds: int) -> dict[str, Any]:
         "arctic_64": lambda: corpus.suffix(64),
     }
     times: dict[str, list[float]] = {name: [] for name in work}
-    fresh: dict[str, list[float]] = {"import": [], "load": [], "first_draft": []}
+    fresh: dict[str, list[float]] = {
+        name: [] for name in ("import", "load", "first_draft", "import_cpu", "load_and_draft_cpu")
+    }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "task.tasc"
         drafter.save(path)
@@ -313,6 +325,74 @@ def size(names: list[str], rounds: int) -> Iterator[tuple[str, Any]]:
         yield name, size_of(corpus_of(name), rounds)
 
 
+SHARING = """
+import json, sys, time
+import numpy as np
+from tasc.draft import Drafter
+begin = time.perf_counter()
+drafter = Drafter.load(sys.argv[1])
+loaded = time.perf_counter() - begin
+outputs = drafter.index.outputs()
+for row in np.random.default_rng(int(sys.argv[2])).permutation(len(outputs))[:200]:
+    state = drafter.start([])
+    for token in outputs[int(row)][:20]:
+        state.propose(10)
+        state.extend([int(token)])
+del outputs
+print(flush=True)
+sys.stdin.readline()  # until the other process is here as well
+found, inside = {}, False
+for line in open("/proc/self/smaps"):
+    words = line.split()
+    if "-" in words[0] and not words[0].endswith(":"):
+        inside = line.rstrip().endswith(sys.argv[1])
+    elif inside and words[0] in ("Rss:", "Pss:", "Private_Clean:", "Private_Dirty:"):
+        found[words[0][:-1]] = found.get(words[0][:-1], 0) + int(words[1])
+print(json.dumps({"load_s": loaded} | {name: kib / 1024 for name, kib in found.items()}), flush=True)
+sys.stdin.readline()
+"""
+
+
+def shared(names: list[str], _rounds: int) -> Iterator[tuple[str, Any]]:
+    """Two processes with one file of 100M tokens: a corpus again and again, one token in twenty another."""
+    corpus = corpus_of(names[-1])
+    rng, copies = np.random.default_rng(0), -(-LARGE // corpus.n_tokens)
+    tokens = np.tile(corpus.train.tokens, copies)
+    changed = rng.random(len(tokens), np.float32) < 0.05
+    tokens[changed] = rng.choice(corpus.train.tokens, int(changed.sum()))
+    lengths = np.tile(corpus.train.lengths, copies)
+    outputs = TokenCorpus(tokens, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "large.tasc"
+        begin = time.process_time()
+        drafter = Drafter.build(outputs, eos_id=corpus.eos_id, vocab_size=corpus.vocab_size)
+        seconds = time.process_time() - begin
+        n_tokens = int((drafter.index.tokens < drafter.vocab_size).sum())
+        drafter.save(path)
+        del drafter, outputs, tokens
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", SHARING, str(path), str(seed)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            )
+            for seed in (1, 2)
+        ]  # fmt: skip
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()
+        found = []
+        for process in processes:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+            found.append(json.loads(process.stdout.readline()))
+        for process in processes:
+            process.communicate()
+        mib = path.stat().st_size / 2**20
+    yield corpus.name, {"tokens": n_tokens, "build_seconds": seconds, "file_mib": mib, "processes_mib": found}
+
+
 def spread(values: list[Any]) -> list[float] | None:
     """Median, least and most; None where nothing was measured."""
     return None if None in values else [statistics.median(values), min(values), max(values)]
@@ -326,6 +406,7 @@ PARTS: dict[str, Callable[[list[str], int], Iterator[tuple[str, Any]]]] = {
     "tokens": tokens,
     "speed": speed,
     "size": size,
+    "shared": shared,
 }
 
 
