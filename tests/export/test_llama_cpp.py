@@ -30,6 +30,9 @@ from tasc.export.llama_cpp import (
 EOS, SIZE = 0, 40
 ROWS = st.lists(st.lists(st.integers(1, 4), max_size=9), min_size=1, max_size=12)
 UNLIMITED = 2**31 - 1
+# when llama.cpp drafts: draft_min_sample_size_* and draft_min_percent_* of its common/ngram-cache.cpp
+STRICT = [Threshold(1, 4, 75), Threshold(2, 3, 66), Threshold(3, 2, 66), Threshold(4, 2, 66)]
+LAX_OF_TWO = [Threshold(2, 2, 50)]
 
 
 def drafter_of(rows, **changes) -> Drafter:
@@ -132,9 +135,20 @@ def test_what_is_left_out_changes_no_draft(tmp_path_factory, rows, context):
     write_cache(path, index, STATIC_THRESHOLDS, most=MOST_STATIC, may_be_empty=True)
     static, all_static = dict(read_cache(path)), dict(counted(texts, everything(STATIC_THRESHOLDS)))
     for weights in ({}, static, all_static):
-        expected = try_draft(all_dynamic, context, weights, DYNAMIC_THRESHOLDS)
-        assert try_draft(dynamic, context, weights, DYNAMIC_THRESHOLDS) == expected
-    assert try_draft(static, context, {}, STATIC_THRESHOLDS) == try_draft(all_static, context, {}, STATIC_THRESHOLDS)
+        assert try_draft(dynamic, context, weights, STRICT) == try_draft(all_dynamic, context, weights, STRICT)
+    assert try_draft(static, context, {}, LAX_OF_TWO) == try_draft(all_static, context, {}, LAX_OF_TWO)
+
+
+def test_all_that_can_be_drafted_is_kept_and_nothing_else(tmp_path):
+    rows = [[20, 21, 22, 23, 24], *[[9, 10], [11, 12, 13, 14, 15], [16, 17, 18], [16, 17, 19]] * 2]
+    rows += [[7, 8]] * 3 + [[5, 6]] * 4
+    export_lookup_caches(drafter_of(rows), tmp_path)
+    for name, thresholds in ((STATIC, LAX_OF_TWO), (DYNAMIC, STRICT)):
+        cache = dict(read_cache(tmp_path / name))
+        assert {len(key) for key in cache} == {threshold.n for threshold in thresholds}
+        assert cache == dict(counted([[*row, EOS] for row in rows], thresholds))
+        for key in cache:
+            assert try_draft({key: cache[key]}, key, {}, thresholds) is not None
 
 
 def test_no_product_of_counts_leaves_32_bits(tmp_path):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from tokenizers import normalizers
 
 from tasc.corpus import TokenCorpus, fingerprint
 from tasc.draft import Drafter, Options, Origin
@@ -91,6 +92,23 @@ def test_a_row_that_is_read_back_otherwise_stays_and_is_counted(tmp_path):
     report = export_corpus(drafter_of(tokenizer, rows=[spelt]), path, tokenizer=tokenizer, repeats=True)
     assert "theta" in lines_of(path)
     assert (report["counts"]["changed"], report["counts"]["left_out"]) == (1, 0)
+    assert report["counts"]["tokens"] == read_like_sglang(path, tokenizer, sglang.MAX_TOKENS)
+
+
+def test_special_tokens_within_a_row_stay(tmp_path):
+    tokenizer, path = byte_level_bpe(), tmp_path / "corpus.jsonl"
+    report = export_corpus(drafter_of(tokenizer, ["a call<|im_start|>b c"]), path, tokenizer=tokenizer)
+    assert lines_of(path) == ["a call<|im_start|>b c"]
+    assert report["counts"]["changed"] == 0
+
+
+def test_a_row_of_which_nothing_is_read_back_is_left_out(tmp_path):
+    tokenizer, path = byte_level_bpe(), tmp_path / "corpus.jsonl"
+    spaces = tokenizer.encode("  ")
+    tokenizer.backend_tokenizer.normalizer = normalizers.Strip()
+    report = export_corpus(drafter_of(tokenizer, [ONCE], rows=[spaces * 2]), path, tokenizer=tokenizer)
+    assert lines_of(path) == [ONCE]
+    assert (report["counts"]["changed"], report["counts"]["left_out"]) == (0, 1)
     assert report["counts"]["tokens"] == read_like_sglang(path, tokenizer, sglang.MAX_TOKENS)
 
 
