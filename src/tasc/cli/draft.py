@@ -58,8 +58,8 @@ def build(
 ) -> None:
     """Build a drafter file from a task's rows.
 
-    The file holds the outputs, a few terms of each prompt and, for up to 20,000 output tokens, the first 256 tokens of the
-    prompts; with `--min-rows` above 1 only what that many rows share, and nothing of the prompts. How much to trust each
+    The file holds the outputs, a few terms of each prompt and the first 256 tokens of those prompts whose rows teach the
+    weights; with `--min-rows` above 1 only what that many rows share, and nothing of the prompts. How much to trust each
     source is learnt on a part of the rows before all of them enter the index.
     """
     from tasc.corpus import load_tasks
