@@ -117,8 +117,10 @@ def _shared(corpora: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _rounds(corpora: dict[str, Any]) -> int:
-    return min(found["rounds"] for found in corpora.values())
+def _rounds(corpora: dict[str, Any]) -> str:
+    most = max(found["rounds"] for found in corpora.values())
+    fewer = [f"{found['rounds']} of {name}" for name, found in corpora.items() if found["rounds"] < most]
+    return str(most) + (f" ({', '.join(fewer)})" if fewer else "")
 
 
 def _range(values: list[float] | None, digits: int) -> str:
