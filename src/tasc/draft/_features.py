@@ -29,11 +29,12 @@ LOOKED_AT = 16  # places of a token in the prompt
 # bins of the features, and where each feature's weights begin
 LENGTH_BINS, SIZE_BINS, P_BINS = 7, 4, 24
 CONTEXTS = LENGTH_BINS * SIZE_BINS
+OWN_BINS = 8
 SIZES = (
     P_BINS * CONTEXTS,  # probability in the corpus x length and frequency of the context
     3 * P_BINS,  # in the prompt (not, copied already, not yet copied) x probability in the corpus
     33,  # next in the prompt after the cursor: as it is or as its usual variant x distance x run
-    64,  # length of the best match in the prompt x in the output so far
+    OWN_BINS**2,  # length of the best match in the prompt x in the output so far
     6 * 12,  # share among the similar rows with the longest match x its length
     2 * CONTEXTS,  # at the cursor x context
     1 + P_BINS,  # at the cursor x probability in the corpus
@@ -83,6 +84,14 @@ def match_bin(n):
 
 
 @njit
+def own_bin(n):
+    """Matches of 0, 1, 2, 3, 4-5, 6-8, 9-14 tokens and longer ones."""
+    if n <= 3:
+        return n
+    return 4 if n <= 5 else 5 if n <= 8 else 6 if n <= 14 else 7
+
+
+@njit
 def held_in_prompt(state, entry):
     """Whether a variant stands in the prompt: 0 no, 1 copied already, 2 not copied yet. `entry`: its place in the table."""
     if state[entry] == 0:
@@ -122,7 +131,7 @@ def describe(variants, state, frame, found, n, usual, raw, longest, votes, numbe
         line[0] = p * CONTEXTS + context
         line[1] = held_in_prompt(state, entry) * P_BINS + p
         line[2] = at_cursor
-        line[3] = min(int(numbers[IN_PROMPT, i]), 7) * 8 + min(int(numbers[IN_OUTPUT, i]), 7)
+        line[3] = own_bin(int(numbers[IN_PROMPT, i])) * OWN_BINS + own_bin(int(numbers[IN_OUTPUT, i]))
         line[4] = match_bin(longest) * 12 + p_bin(share, 12)
         line[5] = (CONTEXTS if at_cursor else 0) + context
         line[6] = 1 + p if at_cursor else 0

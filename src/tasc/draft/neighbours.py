@@ -13,7 +13,7 @@ from tasc.corpus import TokenCorpus
 from tasc.draft import _neighbours as kernels
 
 MOST_ROWS = 32
-MOST_TOKENS = 1000  # of their outputs together; at least one row
+MOST_TOKENS = 1000  # of their outputs together; the row that crosses it is the last
 SCALE = 1 << 16
 
 
