@@ -45,10 +45,10 @@ def quality(systems: Sequence[Mapping[str, Any]], *, n_rows: int) -> Table:
 def speed(systems: Sequence[Mapping[str, Any]]) -> Table:
     """Passes, times and speed-ups; a row for each system."""
     table = Table()
-    table.add_column("")
-    table.add_column("passes per output", justify="right")
+    table.add_column("", min_width=8)  # 80 columns hold the longest word of each
+    table.add_column("passes per output", justify="right", min_width=6)
     for timed in systems[0]["speed"]:
-        table.add_column(f"ms per output, batch {timed['batch_size']}", justify="right")
+        table.add_column(f"ms per output, batch {timed['batch_size']}", justify="right", min_width=7)
         table.add_column("speed-up", justify="right", no_wrap=True)
     for system in systems:
         cells = [f"{system['passes_per_output']:.1f}"]
@@ -92,4 +92,4 @@ def _with_interval(value: float, interval: Sequence[float]) -> str:
 def _speed_up(system: Mapping[str, Any], index: int) -> str:
     speed = system["speed"][index]
     low, high = speed["speed_up_range"]
-    return f"{speed['speed_up']:.2f}x [{low:.2f}, {high:.2f}]" if system["comparable"] else "-"
+    return f"{speed['speed_up']:.2f}x [{low:.1f}-{high:.1f}]" if system["comparable"] else "-"
