@@ -57,6 +57,10 @@ def _about(result: dict[str, Any]) -> list[str]:
         f"Models: {'; '.join(models)}. Rows: {rows}; {result['rounds']} rounds; at most {result['max_new_tokens']} ids per output",
         f"({unfinished:.0%} of the outputs reach that). Load of the {cores} cores before and after: {before:.1f}, {after:.1f}.",
     ]
+    if unfinished > 0.1:
+        lines += [
+            "The model is far from converged and repeats itself, which every drafter that looks at the output profits from."
+        ]
     return lines
 
 
