@@ -7,7 +7,7 @@ import numpy as np
 
 from tasc._numba import njit
 from tasc.draft._features import FEATURES, describe, score, source_of
-from tasc.draft._request import FRAME, N_TEXT, OUTPUT, PLACE, UNUSED, advance, append, text_at
+from tasc.draft._request import FRAME, N_TEXT, OUTPUT, PLACE, UNUSED, advance, append, text_at, variant_of
 from tasc.draft._sources import LEVELS, MOST, add, after_cursor, from_corpus, from_text
 
 
@@ -149,4 +149,4 @@ def observe(tokens, suffixes, ids, starts, steps, variants, memo, state, start_i
             if found[i] == token:
                 gold[t] = i
         advance(tokens, suffixes, ids, starts, steps, variants, memo, state, frame, token)
-        append(state, token, variants[token] if token < len(variants) else token, OUTPUT)
+        append(state, token, variant_of(variants, token), OUTPUT)

@@ -20,6 +20,7 @@ from tasc.draft._request import (
     WEIGHT_SUM,
     entry_of,
     text_at,
+    variant_of,
 )
 from tasc.draft._sources import CORPUS, IN_OUTPUT, IN_PROMPT, MOST, VOTES
 
@@ -117,7 +118,7 @@ def describe(variants, state, frame, found, n, usual, raw, longest, votes, numbe
     since, run = min(frame[SINCE], 3), min(frame[RUN], 3)
     for i in range(n):
         token = found[i]
-        entry = entry_of(state, variants[token] if token < len(variants) else token)
+        entry = entry_of(state, variant_of(variants, token))
         p = p_bin(numbers[CORPUS, i], P_BINS)
         at_cursor = 0
         if token == usual:

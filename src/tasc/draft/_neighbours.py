@@ -12,20 +12,32 @@ VISITED = 20_000  # postings read for a query; the rarest terms come first
 
 
 @njit
+def _behind(prompt, prefix):
+    """Where a prompt goes on behind the prefix; 0 if it was not made with the template of the rows."""
+    begin = 0
+    while begin < len(prefix) and begin < len(prompt) and prefix[begin] == prompt[begin]:
+        begin += 1
+    return begin if begin == len(prefix) else 0
+
+
+@njit
+def _keep_highest(distinct, most, terms):
+    """The highest ids, ascending, into `terms`; how many."""
+    kept = min(len(distinct), most)
+    terms[:kept] = np.sort(distinct)[len(distinct) - kept :]
+    return kept
+
+
+@njit
 def terms_of(prompt, prefix, most, seen, stamp, terms):
     """The distinct tokens with the highest ids among the first ones of a prompt: fills `terms`, ascending; how many.
 
     They are rare ones, as a tokenizer learns frequent tokens first. No statistics are needed, so shards choose alike.
     `seen[token] == stamp` says that a token was met.
     """
-    begin = 0
-    while begin < len(prefix) and begin < len(prompt) and prefix[begin] == prompt[begin]:
-        begin += 1
-    if begin < len(prefix):
-        begin = 0  # not made with the template of the rows
     distinct = np.empty(READ, np.int32)
     n = 0
-    for at in range(begin, len(prompt)):
+    for at in range(_behind(prompt, prefix), len(prompt)):
         token = prompt[at]
         if token < 0 or token >= len(seen) or seen[token] == stamp:
             continue
@@ -34,9 +46,7 @@ def terms_of(prompt, prefix, most, seen, stamp, terms):
         n += 1
         if n == READ:
             break
-    kept = min(n, most)
-    terms[:kept] = np.sort(distinct[:n])[n - kept :]
-    return kept
+    return _keep_highest(distinct[:n], most, terms)
 
 
 @njit
@@ -80,14 +90,9 @@ def norms_of(term_starts, postings, n_rows, norms):
 @njit
 def query_terms(prompt, prefix, terms):
     """`terms_of` for one prompt, without a table over all ids."""
-    begin = 0
-    while begin < len(prefix) and begin < len(prompt) and prefix[begin] == prompt[begin]:
-        begin += 1
-    if begin < len(prefix):
-        begin = 0
     distinct = np.empty(READ, np.int32)
     n = 0
-    for at in range(begin, len(prompt)):
+    for at in range(_behind(prompt, prefix), len(prompt)):
         token, known = prompt[at], token_in(distinct, n, prompt[at])
         if known or token < 0:
             continue
@@ -95,9 +100,7 @@ def query_terms(prompt, prefix, terms):
         n += 1
         if n == READ:
             break
-    kept = min(n, TERMS)
-    terms[:kept] = np.sort(distinct[:n])[n - kept :]
-    return kept
+    return _keep_highest(distinct[:n], TERMS, terms)
 
 
 @njit

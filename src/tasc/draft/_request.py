@@ -46,6 +46,12 @@ UNUSED, USED, OUTPUT = (
 
 
 @njit
+def variant_of(variants, token):
+    """What a token is compared by; an id beyond the vocabulary stands for itself."""
+    return variants[token] if 0 <= token < len(variants) else token
+
+
+@njit
 def text_at(state):
     """Where the text begins."""
     return HEAD + ENTRY * state[BUCKETS]
@@ -94,7 +100,7 @@ def add_similar(state, tokens, starts, variants, rows, weights, n_added):
         state[WEIGHT_SUM] += weights[k]
         for place in range(starts[rows[k]], starts[rows[k] + 1]):
             token = tokens[place]
-            at = append(state, token, variants[token] if 0 <= token < len(variants) else token, weights[k])
+            at = append(state, token, variant_of(variants, token), weights[k])
             if state[at + 3] != n_added + k + 1:
                 state[at + 3] = n_added + k + 1
                 state[at + 2] += weights[k]
@@ -106,7 +112,7 @@ def add_prompt(state, variants, prompt, start_id):
     append(state, start_id, start_id, OUTPUT)  # nothing continues across it
     state[PROMPT_AT] = state[N_TEXT]
     for token in prompt:
-        append(state, token, variants[token] if 0 <= token < len(variants) else token, UNUSED)
+        append(state, token, variant_of(variants, token), UNUSED)
     state[PROMPT_END] = state[N_TEXT]
 
 
@@ -114,7 +120,7 @@ def add_prompt(state, variants, prompt, start_id):
 def advance(tokens, suffixes, ids, starts, steps, variants, memo, state, frame, token):
     """Move the frame over one token. Returns the prompt place that was copied for the first time, or -1."""
     _narrow_contexts(tokens, suffixes, ids, starts, steps, memo, frame, token)
-    variant = variants[token] if 0 <= token < len(variants) else token
+    variant = variant_of(variants, token)
     at = entry_of(state, variant)
     newest = state[at + 1] if state[at] else -1
     _match(state, frame, newest)
@@ -223,7 +229,7 @@ def extend(tokens, suffixes, ids, starts, steps, variants, memo, state, new_ids)
     """Take tokens that the target produced."""
     for token in new_ids:
         advance(tokens, suffixes, ids, starts, steps, variants, memo, state, state[:FRAME], token)
-        append(state, token, variants[token] if 0 <= token < len(variants) else token, OUTPUT)
+        append(state, token, variant_of(variants, token), OUTPUT)
 
 
 @njit
