@@ -48,7 +48,7 @@ def command(
     ] = "all",
     init: Annotated[
         Literal["mean", "exp", "ends", "first"], typer.Option(help="How new rows begin: docs/train.md.")
-    ] = "mean",
+    ] = "exp",
     epochs: Annotated[float, typer.Option(help="Passes over the rows.")] = 3.0,
     max_steps: Annotated[int, typer.Option(help="Optimizer steps instead of epochs, if positive.")] = -1,
     lr: Annotated[float, typer.Option(help="Highest learning rate; it falls linearly to 0.")] = 2e-4,

@@ -19,7 +19,7 @@ from tasc.errors import ModelError, OptionError
 from tasc.vocab.vocabulary import EnrichedVocabulary
 
 Init = Literal["mean", "exp", "ends", "first"]
-DEFAULT_INIT: Init = "mean"
+DEFAULT_INIT: Init = "exp"
 
 EXP_RATE = 2.0  # AdaptiVocab weighs constituent i by exp(2 i) at the input and exp(-2 i) at the head
 
@@ -85,7 +85,7 @@ def add_rows(model: PreTrainedModel, vocabulary: EnrichedVocabulary, *, init: In
     Args:
         model: any decoder-only model of transformers; changed in place.
         vocabulary: n-gram k gets row `base_size + k`.
-        init: "mean" of the constituents' rows (the paper); "exp", input weighted exponentially to the last constituent
+        init: "mean" of the constituents' rows (the paper); "exp", the default, input weighted exponentially to the last constituent
             and head to the first; "ends", input = last and head = first constituent; "first", both = first. Where both
             sides are one matrix, the row is the mean of what either side would get.
 
