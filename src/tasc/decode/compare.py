@@ -26,6 +26,7 @@ class Comparison:
         plain, drafted: milliseconds per output, one value a round.
         different: numbers of the rows whose ids differed in any round.
         passes: mean forward passes per output, plain and drafted.
+        prefill_ms: milliseconds per output that the prompts' passes took in the first round, plain and drafted.
         requests: statistics of the drafts in the first round.
         settings: what both had in common.
     """
@@ -34,6 +35,7 @@ class Comparison:
     drafted: Timing
     different: list[int]
     passes: tuple[float, float]
+    prefill_ms: tuple[float, float]
     requests: "list[RequestStats]"
     settings: dict[str, Any]
 
@@ -57,6 +59,7 @@ class Comparison:
             },
             "passes_per_output": {"plain": self.passes[0], "speculative": self.passes[1]},
             **summary(self.requests),
+            "prefill_ms_per_output": {"plain": self.prefill_ms[0], "speculative": self.prefill_ms[1]},
             **self.settings,
         }
 
@@ -107,7 +110,7 @@ def compare(
     for drafter in (None, drafting.fresh()):
         run(batches[0], drafter, min(WARM_UP_PASSES, limit))
     seconds: tuple[list[float], list[float]] = ([], [])
-    passes = [0, 0]
+    passes, prefill = [0, 0], [0.0, 0.0]
     different: set[int] = set()
     requests: dict[int, Any] = {}
     for repeat in range(repeats):
@@ -124,6 +127,7 @@ def compare(
             different |= {row for row, plain, drafted in pairs if plain != drafted}
             if not repeat:
                 passes = [total + sum(done[way].passes) for way, total in enumerate(passes)]
+                prefill = [total + sum(done[way].prefill_ms) for way, total in enumerate(prefill)]
                 requests |= dict(zip(batch, done[1].requests, strict=True))
         for way, total in enumerate(spent):
             seconds[way].append(1000 * total / len(prompts))
@@ -132,6 +136,7 @@ def compare(
         drafted=Timing(tuple(seconds[1])),
         different=sorted(different),
         passes=(passes[0] / len(prompts), passes[1] / len(prompts)),
+        prefill_ms=(prefill[0] / len(prompts), prefill[1] / len(prompts)),
         requests=[requests[row] for row in range(len(prompts))],
         settings={
             "batch_size": batch_size,

@@ -150,7 +150,8 @@ def summary(requests: Sequence[RequestStats]) -> dict[str, Any]:
     Returns:
         `tokens_per_pass`, end tokens counted; `drafted_per_pass`; `acceptance`, the share of the drafted tokens that were
         kept; `acceptance_by_position`, of the first, second, ... token of the drafts that were that long; `by_source`,
-        drafted, accepted and their ratio; `draft_ms_per_output` and `verify_ms_per_output`.
+        drafted, accepted and their ratio; `draft_ms_per_output`, `verify_ms_per_output`, and of the latter
+        `prefill_ms_per_output`, what the prompt's pass took.
 
     Raises:
         OptionError: there is no request.
@@ -179,6 +180,7 @@ def summary(requests: Sequence[RequestStats]) -> dict[str, Any]:
         },
         "draft_ms_per_output": sum(r.draft_ms for r in requests) / len(requests),
         "verify_ms_per_output": sum(r.verify_ms for r in requests) / len(requests),
+        "prefill_ms_per_output": sum(r.prefill_ms for r in requests) / len(requests),
     }
 
 

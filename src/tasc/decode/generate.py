@@ -35,6 +35,7 @@ class Generated:
         ended: whether the row ended by itself; False where it ran into its limit.
         seconds: wall-clock seconds of each batch, from ids on the host to ids on the host.
         requests: with a drafter, what it did for each row; empty without one.
+        prefill_ms: of `ms` what the prompt's pass took.
     """
 
     outputs: list[list[int]]
@@ -43,6 +44,7 @@ class Generated:
     ended: list[bool]
     seconds: list[float]
     requests: "list[RequestStats]" = field(default_factory=list)
+    prefill_ms: list[float] = field(default_factory=list)
 
     @property
     def ms_per_output(self) -> float:
@@ -121,6 +123,7 @@ def generate(
         ended=[row.ended for row in done],
         seconds=seconds,
         requests=[row.stats for row in done if row.stats is not None],
+        prefill_ms=[1000 * row.prefill_seconds for row in done],
     )
 
 
@@ -132,6 +135,7 @@ class _Finished:
     passes: int = 0
     seconds: float = 0.0
     ended: bool = False
+    prefill_seconds: float = 0.0
     stats: "RequestStats | None" = None
 
 
@@ -212,6 +216,7 @@ def _decoder(
                 passes=len(row.accepted),
                 seconds=row.draft_seconds + row.verify_seconds,
                 ended=row.ended,
+                prefill_seconds=row.prefill_seconds,
                 stats=of_row,
             )
             for number, row, of_row in zip(limits, rows, stats, strict=True)
@@ -271,6 +276,7 @@ def _decode(
 def _take(row: _Finished, token: int, seconds: float, end_ids: Collection[int]) -> None:
     row.passes += 1
     row.seconds += seconds
+    row.prefill_seconds = row.prefill_seconds or seconds
     if token in end_ids:
         row.ended = True
     else:

@@ -34,6 +34,7 @@ class Row:
         drafted, accepted: per pass.
         sources: per pass, the source code of each drafted token, as bytes.
         draft_seconds, verify_seconds: its share of the batch's time.
+        prefill_seconds: the part of verify_seconds that the prompt's pass took.
     """
 
     index: int
@@ -48,6 +49,7 @@ class Row:
     sources: list[bytes] = field(default_factory=list)
     draft_seconds: float = 0.0
     verify_seconds: float = 0.0
+    prefill_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         self.seen = self.seen or self.prompt
@@ -151,6 +153,7 @@ def speculate(
         for row in live:
             row.draft_seconds += (lap - clock) / len(live)
             row.verify_seconds += (now - lap) / len(live)
+            row.prefill_seconds = row.prefill_seconds or row.verify_seconds  # the prompt's pass is the first
         if after_pass is not None:
             after_pass(logits)
         stay = [slot for slot, row in enumerate(live) if not row.done]
@@ -216,6 +219,7 @@ class RequestStats:
         by_position: [drafted, accepted] of the first, second, ... token of a draft.
         by_source: name of the source -> [drafted, accepted].
         draft_ms, verify_ms: its share of the time to propose and to verify.
+        prefill_ms: the part of verify_ms that the prompt's pass took.
     """
 
     passes: int
@@ -226,6 +230,7 @@ class RequestStats:
     by_source: dict[str, list[int]]
     draft_ms: float
     verify_ms: float
+    prefill_ms: float = 0.0
 
     @classmethod
     def of(cls, row: Row) -> "RequestStats":
@@ -248,4 +253,5 @@ class RequestStats:
             by_source=sources,
             draft_ms=1000 * row.draft_seconds,
             verify_ms=1000 * row.verify_seconds,
+            prefill_ms=1000 * row.prefill_seconds,
         )
