@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tasc.cli import generate as options
+from tasc.cli import _options as options
 from tasc.cli._console import emit, progress
+from tasc.cli._drafters import log_of, tokenizer_name, tokenizer_of
 from tasc.cli._tasks import report_skipped, warn
-from tasc.errors import DataError, FingerprintError, OptionError, TokenizerError
+from tasc.errors import DataError, FingerprintError, TokenizerError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.console import Group
 
     from tasc.draft import Drafter
@@ -183,7 +186,7 @@ def update(
         updated = update_drafter(
             drafter,
             tasks,
-            _own(tokenizer, drafter, file),
+            tokenizer_name(drafter, file, tokenizer),
             vocabulary=_ngrams(vocab or drafter.origin.vocabulary),
             progress=progress,
         )
@@ -194,49 +197,34 @@ def update(
 def _add_log(
     drafter: "Drafter", file: Path, log: Path, tokenizer: str | None, limit: int | None
 ) -> tuple["Drafter", dict[str, int]]:
-    from tasc.corpus import fingerprint, load_tokenizer, spelling_classes
-    from tasc.draft.recorded import read_log
-
-    recorded = read_log(log)
-    made_with = recorded.about.get("fingerprint")
-    if made_with is not None and drafter.fingerprint and made_with != drafter.fingerprint:
-        raise FingerprintError(
-            f"{log}: recorded with tokenizer {made_with}, {file} has {drafter.fingerprint}; use the drafter of that run"
-        )
-    requests = recorded.requests[:limit]
+    requests = log_of(log, drafter).requests[:limit]
     done = [r for r in requests if r.output_ids and (r.output_ids[-1] == drafter.eos_id or not _at_limit(r))]
     if not done:
         raise DataError(f"{log}: no finished request among {len(requests)}; record a run with 'tasc generate --record'")
-    classes = None
-    name = tokenizer or drafter.tokenizer
-    if name and drafter.options.preset == "best":
-        try:
-            loaded = load_tokenizer(name)
-        except TokenizerError as error:
-            if tokenizer is not None:
-                raise
-            warn(f"{error}; spellings of new words stay apart, pass --tokenizer")
-        else:
-            if drafter.fingerprint and (found := fingerprint(loaded)) != drafter.fingerprint:
-                raise FingerprintError(
-                    f"{file} was built with tokenizer {drafter.fingerprint}, {name} is {found}; pass the one it was built "
-                    "with as --tokenizer"
-                )
-            classes = spelling_classes(loaded)
     rows = [(request.prompt_ids, request.output_ids) for request in done]
-    updated = drafter.update(rows, spellings=classes, progress=progress)
+    updated = drafter.update(rows, spellings=_spellings(drafter, file, tokenizer), progress=progress)
     return updated, {"added_rows": len(done), "unfinished_rows": len(requests) - len(done)}
+
+
+def _spellings(drafter: "Drafter", file: Path, tokenizer: str | None) -> "NDArray[np.int32] | None":
+    """Which tokens are spelt alike; None where the tokenizer that knows is not there."""
+    from tasc.corpus import spelling_classes
+
+    if drafter.options.preset != "best" or not (tokenizer or drafter.tokenizer):
+        return None
+    try:
+        return spelling_classes(tokenizer_of(drafter, file, tokenizer, None))
+    except FingerprintError:
+        raise
+    except TokenizerError as error:
+        if tokenizer is not None:
+            raise
+        warn(f"{error}; spellings of new words stay apart")
+        return None
 
 
 def _at_limit(request: Any) -> bool:
     return request.limit is not None and len(request.output_ids) >= request.limit
-
-
-def _own(given: str | None, drafter: "Drafter", file: Path) -> str:
-    """The tokenizer to read rows with."""
-    if given is None and not drafter.tokenizer:
-        raise OptionError(f"{file} does not say which tokenizer it was built with; pass --tokenizer")
-    return given or drafter.tokenizer
 
 
 def _ngrams(folder: str | None) -> "EnrichedVocabulary | None":

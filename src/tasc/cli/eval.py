@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tasc.cli import generate as options
+from tasc.cli import _options as options
+from tasc.cli import generate as generating
 from tasc.cli._console import console, emit, progress
 
 if TYPE_CHECKING:
@@ -77,10 +78,10 @@ def command(
         rows, speed = _from_file(predictions, tasks, limit)
     else:
         loaded = load_model(str(model), device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-        done = options.run(
+        done = generating.run(
             loaded, tasks, batch_size=batch_size, max_new_tokens=max_new_tokens, template=template, repeats=repeats
         )
-        rows, speed = options.predictions_of(tasks, done), done.speed()
+        rows, speed = generating.predictions_of(tasks, done), done.speed()
     if output is not None:
         write_predictions(output, rows)
     other = None if against is None else _same_rows(against, read_predictions(against)[:limit], rows)
@@ -193,7 +194,7 @@ def _tables(report: dict[str, Any]) -> "RenderableType":
         table.add_row(*cells)
     for system, score in report.get("judge", {}).get("scores", {}).items():
         table.add_row(f"judge (1-4): {system}", f"{score['mean']:.4f}", _interval(*score["interval"]))
-    return Group(table, options.speed_table("speed", report))
+    return Group(table, generating.speed_table("speed", report))
 
 
 def _interval(low: float, high: float) -> str:

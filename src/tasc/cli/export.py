@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tasc.cli import generate as options
+from tasc.cli import _options as options
 from tasc.cli._console import emit, progress
 from tasc.cli._tasks import warn
 

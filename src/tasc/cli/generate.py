@@ -6,40 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
+from tasc.cli import _options as options
 from tasc.cli._console import console, emit, progress
-
-ModelOption = Annotated[
-    str, typer.Option("--model", "-m", help="Checkpoint folder (what `tasc train` wrote) or Hub name.")
-]
-DataOption = Annotated[str, typer.Option("--data", "-d", help="Task rows: JSONL, CSV, Parquet, folder or Hub name.")]
-SplitOption = Annotated[str | None, typer.Option(help="Split of a folder or Hub name.")]
-BatchSizeOption = Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Rows in one forward pass.")]
-MaxNewTokensOption = Annotated[
-    int | None,
-    typer.Option(min=1, help="Most ids per output; an n-gram counts as one. Default: 1.5 x the longest reference."),
-]
-DrafterOption = Annotated[
-    Path | None, typer.Option(help="Drafter file from `tasc draft build`, for the model's tokenizer.")
-]
-TemplateOption = Annotated[str, typer.Option(help="auto, chat, plain or the path of a .jinja file; as in training.")]
-LimitOption = Annotated[int | None, typer.Option(min=1, help="Use only the first rows.")]
-DeviceOption = Annotated[str, typer.Option(help="auto (CUDA, then MPS, then CPU), or a torch device.")]
-DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16; auto is float32 on a CPU.")]
-RepeatsOption = Annotated[int, typer.Option(min=1, help="Measure so many times; times are medians.")]
-TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")]
-SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Leave unusable rows out and count them.")]
-PromptColumnOption = Annotated[str, typer.Option(help="Column of the prompt.")]
-CompletionColumnOption = Annotated[str, typer.Option(help="Column of the reference completion.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
 def command(
-    model: ModelOption,
-    data: DataOption,
+    model: options.ModelOption,
+    data: options.DataOption,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="JSONL file to write; needed without --compare and --record.")
     ] = None,
-    drafter: DrafterOption = None,
+    drafter: options.DrafterOption = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Measure plain decoding and drafts in turn; needs --drafter.")
     ] = False,
@@ -56,21 +33,21 @@ def command(
             min=1, help="Most drafted tokens per row and pass. Default: what the drafter was tuned to, or 10."
         ),
     ] = None,
-    batch_size: BatchSizeOption = 8,
-    max_new_tokens: MaxNewTokensOption = None,
-    limit: LimitOption = None,
-    template: TemplateOption = "auto",
-    split: SplitOption = None,
-    prompt_column: PromptColumnOption = "prompt",
-    completion_column: CompletionColumnOption = "completion",
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = "auto",
+    batch_size: options.BatchSizeOption = 8,
+    max_new_tokens: options.MaxNewTokensOption = None,
+    limit: options.LimitOption = None,
+    template: options.TemplateOption = "auto",
+    split: options.SplitOption = None,
+    prompt_column: options.PromptColumnOption = "prompt",
+    completion_column: options.CompletionColumnOption = "completion",
+    device: options.DeviceOption = "auto",
+    dtype: options.DtypeOption = "auto",
     repeats: Annotated[
         int | None, typer.Option(min=1, help="Measure so many times; times are medians. Default: 1, with --compare 3.")
     ] = None,
-    skip_bad: SkipBadOption = False,
-    trust_remote_code: TrustOption = False,
-    as_json: JsonOption = False,
+    skip_bad: options.SkipBadOption = False,
+    trust_remote_code: options.TrustOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Generate outputs for a file of prompts, greedily and in batches.
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tasc.cli import generate as options
+from tasc.cli import _options as options
 from tasc.cli._console import emit, progress
 
 TokensOption = Annotated[str, typer.Option(help="Tokens per row and pass, ascending from 1.")]

@@ -6,21 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tasc.cli import generate as options
+from tasc.cli import _options as options
 from tasc.cli._console import emit, progress
-from tasc.cli._tasks import report_skipped
-from tasc.errors import DataError, FingerprintError, OptionError, TokenizerError, VocabularyError
+from tasc.cli._drafters import Rows, log_of, tokenizer_of, vocabulary_of
 
 if TYPE_CHECKING:
     from rich.table import Table
-    from transformers import PreTrainedTokenizerFast
 
-    from tasc.corpus import Row, TokenCorpus
     from tasc.draft import Drafter
     from tasc.draft.cost import StepCost
     from tasc.draft.interface import Drafts
-    from tasc.draft.recorded import Log
-    from tasc.vocab.vocabulary import EnrichedVocabulary
 
 MAX_DRAFT = 10
 
@@ -183,111 +178,12 @@ def _replay_log(
     return {"rows": len(requests), **chosen, "cost": curve.about, "recorded": recorded, "results": results}
 
 
-def log_of(path: Path, drafter: "Drafter") -> "Log":
-    """A log that holds requests, recorded with the drafter's tokenizer."""
-    from tasc.draft.recorded import read_log
-
-    log = read_log(path)
-    if not log.requests:
-        raise DataError(f"{path}: no recorded request; record a run with 'tasc generate --record'")
-    recorded_with = log.about.get("fingerprint")
-    if recorded_with not in (None, drafter.fingerprint):
-        raise FingerprintError(
-            f"{path}: recorded with tokenizer {recorded_with}, the drafter has {drafter.fingerprint}"
-        )
-    return log
-
-
 def _cost(path: Path | None, drafter: "Drafter") -> "StepCost":
     from tasc.draft.cost import StepCost
 
     if path is not None:
         return StepCost.load(path)
     return StepCost.default("cpu") if drafter.tuned is None else StepCost.from_json(drafter.tuned.cost)
-
-
-class Rows:
-    """Known rows, and their ids as a drafter knows them."""
-
-    def __init__(self, data: str, **choice: Any) -> None:
-        from tasc.corpus import load_tasks
-
-        self.tasks = load_tasks(data, **choice)
-        self.n_skipped = self.tasks.n_skipped
-        report_skipped(self.tasks)
-
-    def encode(
-        self,
-        drafter: "Drafter",
-        tokenizer: "PreTrainedTokenizerFast",
-        vocabulary: "EnrichedVocabulary | None",
-        max_prompt: int,
-    ) -> tuple["TokenCorpus", "TokenCorpus"]:
-        """Prompts and outputs with their end token, n-grams merged where the drafter speaks them."""
-        from tasc.corpus import TokenCorpus
-
-        outputs = TokenCorpus.encode(self.tasks.completions, tokenizer)
-        prompts = TokenCorpus.from_rows(
-            ids[:max_prompt] for ids in _prompts(tokenizer, self.tasks.rows, drafter.template)
-        )
-        if vocabulary is not None:
-            prompts, outputs = vocabulary.merge_corpus(prompts), vocabulary.merge_corpus(outputs)
-        return prompts, TokenCorpus.from_rows([*ids.tolist(), drafter.eos_id] for ids in outputs)
-
-
-def _prompts(tokenizer: "PreTrainedTokenizerFast", rows: "Sequence[Row]", template: str) -> Any:
-    from tasc.corpus import TokenCorpus, make_template
-
-    if template in ("", "none"):  # the bare prompt
-        return TokenCorpus.encode([row.prompt for row in rows], tokenizer)
-    return make_template(tokenizer, template).encode_prompts(rows)
-
-
-def vocabulary_of(drafter: "Drafter", path: Path, given: str | None) -> "EnrichedVocabulary | None":
-    """The n-grams that the drafter of a file speaks: those given, or those it was built with; None for base ids."""
-    from tasc.vocab.vocabulary import EnrichedVocabulary
-
-    folder = given or drafter.origin.vocabulary
-    if not folder:
-        return None
-    try:
-        vocabulary = EnrichedVocabulary.load(folder)
-    except (VocabularyError, OSError) as error:
-        if given is not None:
-            raise
-        raise VocabularyError(
-            f"{path} speaks n-grams of {folder}, which cannot be read: {error}; pass --vocab"
-        ) from error
-    if vocabulary.size > drafter.vocab_size:
-        raise VocabularyError(
-            f"{path} has {drafter.vocab_size} ids, {folder} {vocabulary.size}; pass the n-grams it was built with as --vocab"
-        )
-    return vocabulary
-
-
-def tokenizer_of(
-    drafter: "Drafter", path: Path, given: str | None, vocabulary: "EnrichedVocabulary | None"
-) -> "PreTrainedTokenizerFast":
-    """The tokenizer to read the rows with; it must be the one that the drafter was built with."""
-    from tasc.corpus import fingerprint, load_tokenizer
-
-    if given is None and not drafter.tokenizer:
-        raise OptionError(f"{path} does not say which tokenizer it was built with; pass --tokenizer")
-    try:
-        tokenizer = load_tokenizer(given or drafter.tokenizer)
-    except TokenizerError as error:
-        if given is not None:
-            raise
-        raise TokenizerError(
-            f"{path} was built with a tokenizer that is not there: {error}; pass --tokenizer"
-        ) from error
-    found, fitting = fingerprint(tokenizer), {drafter.fingerprint, "" if vocabulary is None else vocabulary.fingerprint}
-    if drafter.fingerprint and found not in fitting:
-        raise FingerprintError(
-            f"{path} was built with tokenizer {drafter.fingerprint}, {given or drafter.tokenizer} is {found}; "
-            "pass the one it was built with as --tokenizer"
-        )
-    return tokenizer
 
 
 def _table(report: dict[str, Any]) -> "Table":

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tasc.cli import generate as options
-from tasc.cli import replay as replaying
+from tasc.cli import _drafters as drafters
+from tasc.cli import _options as options
 from tasc.cli._console import emit, progress
 
 if TYPE_CHECKING:
@@ -96,9 +96,9 @@ def _data_rows(
     drafter: "Drafter", path: Path, data: str, tokenizer: str | None, vocab: str | None, max_prompt: int, **choice: Any
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Arguments of `tune`, and what else to report."""
-    vocabulary = replaying.vocabulary_of(drafter, path, vocab)
-    loaded = replaying.tokenizer_of(drafter, path, tokenizer, vocabulary)
-    rows = replaying.Rows(data, **choice)
+    vocabulary = drafters.vocabulary_of(drafter, path, vocab)
+    loaded = drafters.tokenizer_of(drafter, path, tokenizer, vocabulary)
+    rows = drafters.Rows(data, **choice)
     prompts, outputs = rows.encode(drafter, loaded, vocabulary, max_prompt)
     return {"prompts": prompts, "outputs": outputs}, {"skipped_rows": rows.n_skipped}
 
@@ -107,7 +107,7 @@ def _log_rows(path: Path, drafter: "Drafter", limit: int | None) -> tuple[dict[s
     from tasc.corpus import TokenCorpus
     from tasc.draft.cost import StepCost
 
-    log = replaying.log_of(path, drafter)
+    log = drafters.log_of(path, drafter)
     requests = [request for request in log.requests[:limit] if request.output_ids]
     stored = log.about.get("cost")
     rows = {

@@ -1,0 +1,30 @@
+"""Options that several verbs share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="Checkpoint folder (what `tasc train` wrote) or Hub name.")
+]
+DataOption = Annotated[str, typer.Option("--data", "-d", help="Task rows: JSONL, CSV, Parquet, folder or Hub name.")]
+SplitOption = Annotated[str | None, typer.Option(help="Split of a folder or Hub name.")]
+BatchSizeOption = Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Rows in one forward pass.")]
+MaxNewTokensOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Most ids per output; an n-gram counts as one. Default: 1.5 x the longest reference."),
+]
+DrafterOption = Annotated[
+    Path | None, typer.Option(help="Drafter file from `tasc draft build`, for the model's tokenizer.")
+]
+TemplateOption = Annotated[str, typer.Option(help="auto, chat, plain or the path of a .jinja file; as in training.")]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Use only the first rows.")]
+DeviceOption = Annotated[str, typer.Option(help="auto (CUDA, then MPS, then CPU), or a torch device.")]
+DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16; auto is float32 on a CPU.")]
+RepeatsOption = Annotated[int, typer.Option(min=1, help="Measure so many times; times are medians.")]
+TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")]
+SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Leave unusable rows out and count them.")]
+PromptColumnOption = Annotated[str, typer.Option(help="Column of the prompt.")]
+CompletionColumnOption = Annotated[str, typer.Option(help="Column of the reference completion.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
