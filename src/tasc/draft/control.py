@@ -36,6 +36,8 @@ class Control:
         max_draft: most drafted tokens per row and pass.
         min_gain: by what share a drafted pass must beat a plain one in expected tokens per millisecond; 0 takes any gain.
         switch_off: False keeps drafting whatever it costs.
+        ragged: rows of a pass are not padded to the longest draft, so each gets a length of its own (vLLM). Requests
+            come and go there, so the pace is kept relative to plain decoding of as many rows.
 
     Raises:
         OptionError: `max_draft` below 1 or `min_gain` below 0.
@@ -49,16 +51,26 @@ class Control:
         True
     """
 
-    def __init__(self, cost: StepCost, *, max_draft: int = 10, min_gain: float = 0.0, switch_off: bool = True) -> None:
+    def __init__(
+        self,
+        cost: StepCost,
+        *,
+        max_draft: int = 10,
+        min_gain: float = 0.0,
+        switch_off: bool = True,
+        ragged: bool = False,
+    ) -> None:
         if max_draft < 1:
             raise OptionError(f"max_draft must be at least 1, got {max_draft}")
         if not 0 <= min_gain < float("inf"):
             raise OptionError(f"min_gain must be a number of at least 0, got {min_gain}")
         self.cost, self.max_draft, self.min_gain, self.switch_off = cost, max_draft, min_gain, switch_off
+        self.ragged = ragged
         self._credit = CREDIT  # in plain passes, so that it means the same at every batch size
         self._pause = 0
         self._next_pause = FIRST_PAUSE
-        self._tokens = self._ms = 0.0  # fading sums of the passes so far
+        self._tokens = self._ms = 0.0  # fading sums of the passes so far; ragged: per row, and in plain passes
+        self._ragged_plan: tuple[list[int], bool, int] | None = None  # lengths, whether drafts were made, context
         self._plan: tuple[int, list[float], int, bool, bool] | None = None
         self._plain_ms = cost.step_ms(1)
 
@@ -73,10 +85,12 @@ class Control:
         Args:
             probabilities: of each row's draft, float[n_drafted], see `StepCost.best_width`; empty rows while not
                 `drafting`.
-            context: tokens in the cache, of the longest row.
-            fed: tokens per row that are fed anyway: 1, or the longest prompt's in the first pass.
+            context: tokens in the cache, of the longest row; ragged: on average.
+            fed: tokens per row that are fed anyway: 1, or the longest prompt's in the first pass; ragged: 1.
         """
         n_rows = len(probabilities)
+        if self.ragged:
+            return self._ragged_lengths(probabilities, context)
         wanted = self.drafting
         self._plain_ms = self.cost.step_ms(1, batch_size=n_rows, context=context)
         costs = self.cost.costs(self.max_draft, batch_size=n_rows, context=context, fed=fed)
@@ -93,8 +107,11 @@ class Control:
         """What the pass brought: the ids that each row got, its own next token included.
 
         Args:
-            produced: int per row, in the order of `lengths`.
+            produced: int per row, in the order of `lengths`; ragged: 0 of a row that took no part in the pass.
         """
+        if self.ragged:
+            self._observe_ragged(produced)
+            return
         assert self._plan is not None and len(produced) == self._plan[0], "observe follows lengths"
         n_rows, costs, width, wanted, prompt = self._plan
         self._plan = None
@@ -107,12 +124,48 @@ class Control:
             return
         spent = n_rows * self.cost.draft_ms + costs[width] - costs[0]
         saved = (total - n_rows) / n_rows  # passes that the rows did not need, on average
-        self._credit = min(self._credit + saved - spent / self._plain_ms, MOST_CREDIT)
+        self._book(saved - spent / self._plain_ms)
+
+    def _book(self, passes: float) -> None:
+        """Gain or lose plain passes."""
+        self._credit = min(self._credit + passes, MOST_CREDIT)
         if self._credit == MOST_CREDIT:
             self._next_pause = FIRST_PAUSE
         if self._credit < 0 and self.switch_off:
             self._pause, self._credit = self._next_pause, PROBE_CREDIT
             self._next_pause = min(2 * self._next_pause, LONGEST_PAUSE)
+
+    def _ragged_lengths(self, probabilities: Sequence[Probabilities], context: int) -> list[int]:
+        wanted, lengths = self.drafting, [0] * len(probabilities)
+        if wanted and any(len(row) for row in probabilities):
+            plain_ms = self.cost.step_ms(1, batch_size=len(probabilities), context=context)
+            faster = max(self._tokens / self._ms, 1.0) if self._ms > 0 else 1.0
+            lengths = self.cost.best_total(
+                [row[: self.max_draft] for row in probabilities],
+                context=context,
+                tokens_per_ms=faster * len(probabilities) / plain_ms,
+                min_gain=self.min_gain,
+            )
+        self._ragged_plan = (lengths, wanted, context)
+        return lengths
+
+    def _observe_ragged(self, produced: Sequence[int]) -> None:
+        assert self._ragged_plan is not None and len(produced) == len(self._ragged_plan[0]), "observe follows lengths"
+        lengths, wanted, context = self._ragged_plan
+        self._ragged_plan = None
+        n_rows = sum(n > 0 for n in produced)
+        if n_rows == 0:  # all rows had ended, so there was no such pass
+            return
+        plain_ms = self.cost.step_ms(1, batch_size=n_rows, context=context)
+        drafted = sum(length for length, n in zip(lengths, produced, strict=True) if n)
+        ms = float(self.cost.ragged_ms(drafted, batch_size=n_rows, context=context)) if drafted else plain_ms
+        saved = sum(produced) / n_rows - 1
+        self._tokens = PACE_MEMORY * self._tokens + 1 + saved
+        self._ms = PACE_MEMORY * self._ms + ms / plain_ms
+        if wanted:
+            self._book(saved - (len(lengths) * self.cost.draft_ms + ms - plain_ms) / plain_ms)
+        else:
+            self._pause -= 1
 
     def _width(self, drafts: list[list[float]], costs: list[float], context: int, fed: int) -> int:
         n_rows = len(drafts)

@@ -210,6 +210,45 @@ class StepCost:
                 best, best_worth = width, worth
         return best
 
+    def best_total(
+        self, probabilities: Sequence[ArrayLike], *, context: int = 128, tokens_per_ms: float, min_gain: float = 0.0
+    ) -> list[int]:
+        """How many drafted tokens of each row pay where rows of a pass are not padded to the longest (vLLM).
+
+        A pass then costs by all its tokens together. The likeliest are taken first, whichever row they are of, and as
+        many as maximise expected tokens minus pace x milliseconds, see `best_width`.
+
+        Args:
+            probabilities: of each row, float[n_drafted], see `best_width`.
+            context: tokens in the cache of each row, on average.
+            tokens_per_ms: the pace to beat, of all rows together.
+            min_gain: by what share the pass must beat a plain one in expected tokens per millisecond.
+
+        Returns:
+            Tokens of each row's draft, its first ones.
+        """
+        n_rows, n_drafted = len(probabilities), [len(_listed(row)) for row in probabilities]
+        if not sum(n_drafted):
+            return [0] * n_rows
+        reached = np.full((n_rows, max(n_drafted)), -1.0)  # below any gain, where a draft has ended
+        for row, (chances, n) in enumerate(zip(probabilities, n_drafted, strict=True)):
+            reached[row, :n] = np.cumprod(_listed(chances))
+        gains = reached.T.ravel()  # by place, so that of equal gains the earlier place comes first
+        order = np.argsort(-gains, kind="stable")[: sum(n_drafted)]
+        expected = n_rows + np.concatenate([[0.0], np.cumsum(gains[order])])
+        ms = self.ragged_ms(np.arange(len(order) + 1), batch_size=n_rows, context=context)
+        worth = expected - tokens_per_ms * ms
+        best = len(worth) - 1 - int(np.argmax(worth[::-1]))  # of those worth the same the longest
+        if expected[best] * ms[0] < (1 + min_gain) * n_rows * ms[best]:
+            best = 0
+        return np.bincount(order[:best] % n_rows, minlength=n_rows).tolist()
+
+    def ragged_ms(self, drafted: ArrayLike, *, batch_size: int, context: int = 128) -> NDArray[np.float64]:
+        """Milliseconds of passes over one token per row and so many drafted tokens in all: the curve at their mean."""
+        per_row = np.asarray(drafted, np.float64) / batch_size
+        costs = self.costs(math.ceil(per_row.max()) + 1, batch_size=batch_size, context=context)
+        return np.interp(per_row, np.arange(len(costs)), costs)
+
     def costs(self, longest: int, *, batch_size: int = 1, context: int = 128, fed: int = 1) -> list[float]:
         """Milliseconds of passes over `fed + w` tokens per row, for w = 0, 1, ..., `longest` at least."""
         curve = self._curve(batch_size, context)
@@ -220,7 +259,8 @@ class StepCost:
 
     def _curve(self, batch_size: int, context: int) -> list[float]:
         """Milliseconds of 0, 1, 2, ... tokens up to one past the last measured; the first entry is never asked for."""
-        key = (batch_size, context // CONTEXT_STEP)
+        # contexts beyond the last measured count as that one: a server that runs for weeks keeps few curves
+        key = (batch_size, min(context // CONTEXT_STEP, -(-self.contexts[-1] // CONTEXT_STEP)))
         if key not in self._curves:
             at_context = _along(self.contexts, np.moveaxis(self.ms, 1, 0), key[1] * CONTEXT_STEP, beyond=False)
             at_batch = _along(self.batch_sizes, at_context, batch_size, beyond=True)
