@@ -8,6 +8,7 @@ import torch
 from drafters import Script, random_drafter, wrong_at
 from hf_drafts import CHANGES, GREEDY, PROMPTS, ROWS, eager_to_draft, one, oracle, padded, wide_model
 from tasc.decode import speculative
+from tasc.decode._signature import cache_name
 from tasc.draft.cost import StepCost
 from tasc.errors import ModelError, OptionError
 from tiny_models import ARCHITECTURES, POSITIONS, SIX
@@ -189,10 +190,9 @@ def test_other_refusals(llama):
             input_ids=torch.tensor([[5, 6, 0], [5, 6, 7]]), attention_mask=mask, custom_generate=drafting, **GREEDY
         )
     used = llama.generate(**one(PROMPTS[0]), return_dict_in_generate=True, **GREEDY)
+    cache = {cache_name(used): used[cache_name(used)]}
     with pytest.raises(OptionError, match="empty cache"):
-        llama.generate(
-            input_ids=used.sequences, past_key_values=used.past_key_values, custom_generate=drafting, **GREEDY
-        )
+        llama.generate(input_ids=used.sequences, custom_generate=drafting, **cache, **GREEDY)
     with pytest.raises(ModelError, match="97 ids, the model 96 rows"):
         llama.generate(**one(PROMPTS[0]), custom_generate=eager_to_draft(random_drafter(0, vocab_size=97)), **GREEDY)
     with pytest.raises(OptionError, match="a drafter is needed, got str"):

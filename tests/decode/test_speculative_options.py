@@ -11,6 +11,7 @@ from transformers.generation.streamers import BaseStreamer, TextIteratorStreamer
 from drafters import Script, random_drafter, wrong_at
 from hf_drafts import CHANGES, GREEDY, PROMPTS, ROWS, eager_to_draft, one, oracle, padded, wide_model
 from tasc.decode._choice import HFChoice
+from tasc.decode._signature import cache_name
 from tiny import byte_level_bpe
 from tiny_models import tiny_model
 
@@ -202,8 +203,9 @@ def test_a_dictionary_has_scores_logits_and_cache(llama, penalty):
         assert len(got[name]) == len(plain[name])
         for ours, theirs in zip(got[name], plain[name], strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
-    assert got.past_key_values.get_seq_length() == plain.past_key_values.get_seq_length()
-    for ours, theirs in zip(got.past_key_values.layers, plain.past_key_values.layers, strict=True):
+    cache, expected = got[cache_name(got)], plain[cache_name(plain)]
+    assert cache.get_seq_length() == expected.get_seq_length()
+    for ours, theirs in zip(cache.layers, expected.layers, strict=True):
         torch.testing.assert_close(ours.keys, theirs.keys, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(ours.values, theirs.values, rtol=1e-4, atol=1e-4)
 

@@ -100,7 +100,7 @@ class RowLayer(CacheLayerMixin):
 
 
 class RowCache(Cache):
-    """What a model takes as `past_key_values`, with one `RowLayer` per layer."""
+    """What a model takes as its cache, with one `RowLayer` per layer."""
 
     def __init__(self, n_layers: int) -> None:
         self.columns = Columns()

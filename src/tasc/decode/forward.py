@@ -1,11 +1,11 @@
 """One forward pass over the next tokens of rows that have lengths of their own."""
 
-import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tasc.decode._signature import arguments_of, cache_name
 from tasc.decode.cache import RowCache, cache_layers
 from tasc.errors import ModelError
 
@@ -26,11 +26,11 @@ class Target:
     def __init__(self, model: "PreTrainedModel") -> None:
         self.model: Any = model
         self.n_layers, self.window = cache_layers(model)
-        unwrap: Any = getattr(model, "get_base_model", None)  # PEFT's own forward takes anything and passes it on
-        accepted = inspect.signature((model if unwrap is None else unwrap()).forward).parameters
+        accepted = arguments_of(model)
         if "position_ids" not in accepted:
             raise ModelError(f"drafts need a model that takes position_ids, {type(model).__name__} does not")
         self.keeps_logits = "logits_to_keep" in accepted
+        self.cache_name = cache_name(accepted)
 
 
 class Forward:
@@ -129,12 +129,13 @@ class Forward:
         self._first = None if self._first is None or not any(self.first) else self._first[rows]
 
     def _call(self, ids: torch.Tensor, mask: Any, positions: torch.Tensor, n_logits: int) -> torch.Tensor:
-        options = {"logits_to_keep": n_logits} if self.target.keeps_logits else {}
+        options: dict[str, Any] = {self.target.cache_name: self.cache}
+        if self.target.keeps_logits:
+            options["logits_to_keep"] = n_logits
         output = self.target.model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=self.cache,
             use_cache=True,
             **options,
         )

@@ -4,13 +4,13 @@ It knows nothing of text, templates or n-grams. A row takes part in forward pass
 leaves the batch, so that neither its passes nor its share of the time grow while longer rows finish.
 """
 
-import inspect
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tasc.decode._signature import arguments_of, cache_name
 from tasc.errors import DataError, ModelError, OptionError
 
 if TYPE_CHECKING:
@@ -157,10 +157,8 @@ class _Forward:
 
     def __init__(self, model: "PreTrainedModel") -> None:
         self.model = model
-        # a PEFT model's own forward takes anything and passes it on
-        unwrap: Any = getattr(model, "get_base_model", None)
-        inner: Any = model if unwrap is None else unwrap()
-        accepted = inspect.signature(inner.forward).parameters
+        accepted = arguments_of(model)
+        self.cache_name = cache_name(accepted)
         self.takes_positions = "position_ids" in accepted
         self.options: dict[str, Any] = {"use_cache": True}
         if "logits_to_keep" in accepted:
@@ -169,14 +167,14 @@ class _Forward:
     def __call__(
         self, ids: "torch.Tensor", mask: "torch.Tensor | None", positions: "torch.Tensor | None", cache: Any
     ) -> tuple["torch.Tensor", Any]:
-        options = dict(self.options)
+        options = self.options | {self.cache_name: cache}
         if mask is not None:
             options["attention_mask"] = mask
             if self.takes_positions:
                 options["position_ids"] = positions
         model: Any = self.model  # torch.nn.Module leaves the types of a call open
-        output = model(input_ids=ids, past_key_values=cache, **options)
-        return output.logits[:, -1], getattr(output, "past_key_values", None)
+        output = model(input_ids=ids, **options)
+        return output.logits[:, -1], getattr(output, self.cache_name, None)
 
 
 def _decoder(

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tasc.decode._signature import cache_name
 from tasc.decode.drafting import Drafting
 from tasc.errors import OptionError
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from tasc.draft.interface import Drafts
 
 # what `generate` prepares for a decoder-only model and the loop has of its own
-_OURS = {"attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep", "cache_position"}
+_OURS = {"attention_mask", "position_ids", "cache", "past_key_values", "use_cache", "logits_to_keep", "cache_position"}
 
 
 class Speculative(Drafting):
@@ -137,10 +138,10 @@ def _check(config: Any, synced: Any, model_kwargs: dict[str, Any]) -> None:
     named = [name for name, found in wrong.items() if found] + unknown
     if named:
         raise OptionError(f"decoding with drafts does not support {', '.join(named)}; leave it out or pass no drafter")
-    cache = model_kwargs.get("past_key_values")
+    cache = model_kwargs.get(cache_name(model_kwargs))
     if cache is not None and cache.get_seq_length() > 0:
         raise OptionError(
-            "decoding with drafts begins with an empty cache; pass the whole prompt and no past_key_values"
+            f"decoding with drafts begins with an empty cache; pass the whole prompt and no {cache_name(model_kwargs)}"
         )
 
 
@@ -172,13 +173,13 @@ def _output(sequences: "torch.Tensor", rows: "Sequence[Row]", choice: "HFChoice"
     """
     from transformers.generation.utils import GenerateDecoderOnlyOutput
 
+    cache = forward.cache.to_dynamic(len(rows[0].prompt) + len(rows[0].ids) - 1) if len(rows) == 1 else None
+    named: dict[str, Any] = {cache_name(GenerateDecoderOnlyOutput.__dataclass_fields__): cache}
     return GenerateDecoderOnlyOutput(
         sequences=sequences,  # type: ignore[arg-type]
         scores=_by_place(choice.scores) if choice.keep_scores else None,
         logits=_by_place(choice.logits) if choice.keep_logits else None,
-        past_key_values=forward.cache.to_dynamic(len(rows[0].prompt) + len(rows[0].ids) - 1)
-        if len(rows) == 1
-        else None,
+        **named,
     )
 
 

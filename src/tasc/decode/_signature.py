@@ -1,0 +1,16 @@
+"""What a model's `forward` takes and gives, whichever release of transformers it comes from."""
+
+import inspect
+from collections.abc import Collection
+from typing import Any
+
+
+def arguments_of(model: Any) -> Collection[str]:
+    """Names that the model's own `forward` takes; a PEFT model's takes anything and passes it on."""
+    unwrap = getattr(model, "get_base_model", None)
+    return inspect.signature((model if unwrap is None else unwrap()).forward).parameters.keys()
+
+
+def cache_name(names: Collection[str]) -> str:
+    """What the key-value cache is called among them: transformers 5.24 renamed `past_key_values` to `cache`."""
+    return "cache" if "cache" in names else "past_key_values"
