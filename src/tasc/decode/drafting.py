@@ -97,17 +97,8 @@ class Drafting:
                 "with this model's tokenizer"
             )
         if self._control is None:
-            self._control = Control(self._curve(model.device.type), **self._options)
+            self._control = Control(curve_for(model.device.type, self._tuned), **self._options)
         return self._control
-
-    def _curve(self, device: str) -> StepCost:
-        """The curve to go by where none was given."""
-        if self._tuned is not None:
-            tuned_for = StepCost.from_json(self._tuned.cost)
-            # "cuda (NVIDIA H200)"; a curve of another kind of device would be worse than a typical one
-            if str(tuned_for.about.get("device", device)).split(" ")[0] == device:
-                return tuned_for
-        return StepCost.default(device)
 
     def fresh(self, *, record: str | os.PathLike[str] | Record | None = None) -> "Drafting":
         """The same drafter and options with nothing learnt yet, and another log or none."""
@@ -118,7 +109,8 @@ class Drafting:
         rows: list[Row] = []
         begin = time.perf_counter()
         for index, (prompt, limit) in enumerate(zip(prompts, limits, strict=True)):
-            seen = list(prompt) if self.vocabulary is None else _merged(self.vocabulary, prompt)
+            # a prompt may hold an earlier output of the model, hence in merged form
+            seen = list(prompt) if self.vocabulary is None else self.vocabulary.remerge(prompt).tolist()
             rows.append(Row(index, list(prompt), limit, self.drafter.start(seen), seen))
             begin, rows[-1].draft_seconds = time.perf_counter(), time.perf_counter() - begin
         return rows
@@ -139,9 +131,14 @@ class Drafting:
         return about | self._options | {"cost": cost.to_json()}
 
 
-def _merged(vocabulary: "EnrichedVocabulary", prompt: Sequence[int]) -> list[int]:
-    # written out first: the prompt may hold an earlier output of the model
-    return vocabulary.merge(vocabulary.expand(list(prompt))).tolist()
+def curve_for(device: str, tuned: Tuned | None) -> StepCost:
+    """The curve to go by on a kind of device ("cuda", "cpu") where none was given: that of a tuned drafter if it fits."""
+    if tuned is not None:
+        tuned_for = StepCost.from_json(tuned.cost)
+        # "cuda (NVIDIA H200)"; a curve of another kind of device would be worse than a typical one
+        if str(tuned_for.about.get("device", device)).split(" ")[0] == device:
+            return tuned_for
+    return StepCost.default(device)
 
 
 def summary(requests: Sequence[RequestStats]) -> dict[str, Any]:

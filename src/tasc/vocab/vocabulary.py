@@ -180,6 +180,10 @@ class EnrichedVocabulary:
         row = np.ascontiguousarray(ids, np.int32)
         return _kernels.expand(row, self.base_size, *self._flat_expansions) if self.ngrams else row.copy()
 
+    def remerge(self, ids: ArrayLike) -> NDArray[np.int32]:
+        """Ids of any text as the model would write it: n-grams that occur are written out first, then all are merged."""
+        return self.merge(self.expand(ids))
+
     def save(self, folder: str | Path) -> Path:
         """Write `folder/enriched.json` (atomically) and return its path."""
         path = Path(folder) / FILE_NAME
