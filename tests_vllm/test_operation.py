@@ -1,0 +1,169 @@
+"""A server with drafts under stress: little memory for keys and values, long load, a killed engine, wrong input."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from serving import CLI, SERVED, Server
+
+SOAK_SECONDS = float(os.environ.get("TASC_SOAK_SECONDS", "300"))
+
+
+def test_preempted_requests_go_on_as_they_were(servers, models, prompts, tmp_path):
+    # two hundred tokens of keys and values for 32 requests, prompts read in pieces
+    options = ["--block-size", "16", "--num-gpu-blocks-override", "48", "--max-num-batched-tokens", "64"]
+    asked = dict(max_tokens=80, extra_body={"ignore_eos": True})
+    expected = servers["plain base"].texts(prompts[:96], 32, **asked)
+    server = Server(models, "base", tmp_path / "log", options=options).start()
+    try:
+        server.wait()
+        assert server.texts(prompts[:96], 32, **asked) == expected
+        metrics = server.metrics()
+        assert metrics["vllm:num_preemptions_total"] > 0
+        assert metrics["tasc:accepted_tokens_total"] > 0
+    finally:
+        server.stop()
+
+
+def test_every_adapter_has_its_own_drafter(models, prompts, tmp_path):
+    adapters = {name: make_adapter(models.model("base"), tmp_path / name, seed) for seed, name in enumerate("ab")}
+    lora = ["--enable-lora", "--max-lora-rank", "8", "--lora-modules", *(f"{n}={path}" for n, path in adapters.items())]
+    drafter = models.drafter("base")
+    plain = Server(models, "base", tmp_path / "plain.log", drafts=False, options=lora).start()
+    table = ["--drafter", f"a={drafter}", "--drafter", f"{SERVED}={drafter}"]
+    drafts = Server(models, "base", tmp_path / "drafts.log", options=[*table, *lora]).start()
+    try:
+        plain.wait()
+        drafts.wait()
+        for name in ("a", "b", SERVED):
+            before = drafts.metrics()
+            expected = plain.texts(prompts[:60], 8, model=name)
+            assert drafts.texts(prompts[:60], 8, model=name) == expected
+            gained = drafts.metrics().get("tasc:drafted_tokens_total", 0) - before.get("tasc:drafted_tokens_total", 0)
+            assert (gained > 0) == (name != "b")
+    finally:
+        plain.stop()
+        drafts.stop()
+
+
+def make_adapter(model: Path, folder: Path, seed: int) -> Path:
+    """A LoRA adapter that changes some outputs."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    config = LoraConfig(r=8, lora_alpha=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(model), config)
+    for parameter_name, parameter in adapted.named_parameters():
+        if "lora_B" in parameter_name:
+            parameter.data.mul_(0.1)
+    adapted.save_pretrained(folder)
+    return folder
+
+
+def test_vllms_own_benchmark_client_is_served(servers, models, tmp_path):
+    server = servers["drafts base"]
+    command = [
+        sys.executable, "-c", CLI, "bench", "serve", "--backend", "openai", "--base-url", f"http://127.0.0.1:{server.port}",
+        "--endpoint", "/v1/completions", "--model", SERVED, "--tokenizer", str(models.model("base")), "--dataset-name",
+        "random", "--random-input-len", "20", "--random-output-len", "20", "--num-prompts", "40", "--max-concurrency", "8",
+        "--save-result", "--result-dir", str(tmp_path), "--result-filename", "result.json",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads((tmp_path / "result.json").read_text())["completed"] == 40
+
+
+def test_long_load_with_aborts_neither_fails_nor_grows(servers, prompts):
+    """32 clients; after a warm-up of a fifth of the time memory may grow by a twentieth, which is noise of the allocator."""
+    server, rng = servers["drafts enriched"], random.Random(0)
+    limits = (4, 16, 48, 120)
+    expected = {n: servers["plain enriched"].texts(prompts[:160], 32, max_tokens=n) for n in limits}
+    end = time.monotonic() + SOAK_SECONDS
+    done, memory = [0], []
+
+    async def one_client(client):
+        while time.monotonic() < end:
+            n, row = rng.choice(limits), rng.randrange(160)
+            options = dict(model=SERVED, max_tokens=n, temperature=0, stream=True)
+            events = await client.completions.create(prompt=prompts[row], **options)
+            leave_after = rng.randrange(1, 6) if rng.random() < 0.2 else 10**6
+            pieces = []
+            async for event in events:
+                pieces.append(event.choices[0].text)
+                if len(pieces) >= leave_after:
+                    break
+            await events.close()
+            if len(pieces) < leave_after:
+                assert "".join(pieces) == expected[n][row]
+            done[0] += 1
+
+    async def watch():
+        while time.monotonic() < end:
+            pages = int(Path(f"/proc/{server.engine_pid()}/statm").read_text().split()[1])
+            memory.append((time.monotonic(), pages * os.sysconf("SC_PAGE_SIZE")))
+            await asyncio.sleep(SOAK_SECONDS / 60)
+
+    async def all_of_them():
+        async with server.client() as client:
+            await asyncio.gather(watch(), *(one_client(client) for _ in range(32)))
+
+    asyncio.run(all_of_them())
+    assert done[0] > 100
+    warm = [used for at, used in memory if at > end - 0.8 * SOAK_SECONDS]
+    assert max(warm[-10:]) < 1.05 * max(warm[:10])
+    assert server.metrics()["vllm:num_requests_running"] == 0
+
+
+def test_a_killed_engine_ends_the_server_and_it_starts_again(models, prompts, tmp_path, servers):
+    expected = servers["plain base"].texts(prompts[:20])
+    server = Server(models, "base", tmp_path / "log").start()
+    try:
+        server.wait()
+        assert server.texts(prompts[:20]) == expected
+        os.kill(server.engine_pid(), signal.SIGKILL)
+        assert server.process.wait(60) is not None
+        server.start().wait()
+        assert server.texts(prompts[:20]) == expected
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--drafter", "{tmp}/none.tasc"], "No such file"),
+        (["--drafter", "{tmp}/cut.tasc"], "build it again|rebuild"),
+        (["--drafter", "{enriched}"], "has 2248 ids|knows 2248 ids|was built with"),
+        (["--drafter", "other={base}"], "drafter for 'other', but served are"),
+        (
+            ["--drafter", "{base}", "--memory-tokens", "99999999"],
+            "memory_tokens must be from 0 to 16777216, got 99999999",
+        ),
+        (["--drafter", "{base}", "--max-draft", "1000"], "max-draft"),
+        (["--drafter", "{base}", "--speculative-config", "{{}}"], "contradicts --drafter"),
+        (["--drafter", "{base}", "--cost", "{base}"], "cost"),
+    ],
+)
+def test_wrong_input_is_refused_at_start_in_one_line(models, tmp_path, arguments, message):
+    whole = models.drafter("base").read_bytes()
+    (tmp_path / "cut.tasc").write_bytes(whole[: len(whole) // 2])
+    names = {"tmp": tmp_path, "base": models.drafter("base"), "enriched": models.drafter("enriched")}
+    words = [word.format(**names) for word in arguments]
+    command = [sys.executable, "-m", "tasc", "serve", str(models.model("base")), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode in (1, 2)
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    import re
+
+    assert re.search(message, " ".join(lines[-4:] if done.returncode == 2 else lines[-1:])), done.stderr
+    assert "Traceback" not in done.stderr
