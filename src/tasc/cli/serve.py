@@ -143,8 +143,8 @@ def _check(options: "ServeOptions", model: str, rest: Sequence[str]) -> int:
         check_names(list(options.drafters), [*names, *_adapters(rest)])
     if options.cost:
         StepCost.load(options.cost)
-    drafters, _ = load_drafters(options, model, (_values(rest, "--tokenizer") or [None])[0])
     n_ids = _n_ids(model)
+    drafters, _ = load_drafters(options, model, (_values(rest, "--tokenizer") or [None])[0])
     for name, drafter in drafters.items():
         if drafter.vocab_size > n_ids:
             raise ModelError(

@@ -165,8 +165,9 @@ class Proposer:
             memory_tokens=options.memory_tokens,
         )
         _warm_up(self._drafts)
-        # every rank drafts the same; one of them counts
-        self._metrics = Metrics() if vllm_config.parallel_config.rank == 0 else None
+        # all ranks of the last stage draft the same; one of them counts
+        parallel = vllm_config.parallel_config
+        self._metrics = Metrics() if parallel.rank % parallel.tensor_parallel_size == 0 else None
 
     def load_model(self, *_: Any, **__: Any) -> None:
         """Called by vLLM; there is no model to load."""

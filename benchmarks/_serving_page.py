@@ -1,0 +1,70 @@
+"""Last part of serving.py: the page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+TITLES = {"massive_en": "MASSIVE", "eurlex57k_short": "EUR-LEX", "medquad": "MedQuAD"}
+
+
+def write_page(results: dict[str, Any], folder: Path) -> None:
+    """docs/results/serving.md of the JSON."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "serving.md").write_text("\n".join(page(results)) + "\n")
+
+
+def page(results: dict[str, Any]) -> list[str]:
+    lines = [
+        "# Serving on vLLM",
+        "",
+        "`python benchmarks/serving.py` ([how](../serve.md)): vLLM's OpenAI server on its CPU build, one server per system, the same",
+        "requests to each in turn, greedy. Requests per second are the median of the rounds, brackets give the lowest and the",
+        "highest ratio to plain vLLM in the same round. Plain vLLM schedules asynchronously, as it does by default; with any drafter",
+        "that runs on the CPU vLLM switches that off. SuffixDecoding starts empty, as it does in vLLM, and learns from the requests it",
+        "serves, the warm-up included; TASC's drafter holds the training outputs and learns nothing while it serves.",
+    ]
+    for corpus, found in results.items():
+        lines += ["", f"## {TITLES[corpus]}", "", *about(found), "", *table(found)]
+    return lines
+
+
+def about(found: dict[str, Any]) -> list[str]:
+    machine, models = found["machine"], found["models"]
+    share = models["share_of_the_presets_steps"]
+    return [
+        f"vLLM {machine['vllm']}, {machine['cores']} cores, no GPU; load before and after "
+        f"{machine['load_before_and_after'][0]:.1f} and {machine['load_before_and_after'][1]:.1f}. Models: the targets of the TASC",
+        f"benchmarks, trained for {share:.0%} of their presets' steps; {models['ngrams']} n-grams. {found['rounds']} rounds of "
+        f"{', '.join(map(str, found['requests'].values()))} requests at",
+        f"{', '.join(found['requests'])} at a time, at most {found['max_tokens']} tokens each, {found['warm_up']} to warm up.",
+    ]
+
+
+def table(found: dict[str, Any]) -> list[str]:
+    lines = [
+        "| system | at a time | requests/s | against plain | output tokens/s | bytes/s | ms per token | ms per request | accepted | tokens per pass | outputs that differ |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    plain = found["systems"][0]["at"]
+    for concurrency in found["requests"]:
+        for system in found["systems"]:
+            rounds = system["at"][concurrency]
+            ratios = [
+                one["requests_per_s"] / base["requests_per_s"]
+                for one, base in zip(rounds, plain[concurrency], strict=True)
+            ]
+            accepted = middle(rounds, "acceptance")
+            lines.append(
+                f"| {system['system']} | {concurrency} | {middle(rounds, 'requests_per_s'):.1f} | {median(ratios):.2f}x "
+                f"({min(ratios):.2f}-{max(ratios):.2f}) | {middle(rounds, 'tokens_per_s'):.0f} | {middle(rounds, 'bytes_per_s'):.0f} "
+                f"| {middle(rounds, 'ms_per_token'):.2f} | {middle(rounds, 'ms_per_request'):.1f} "
+                f"| {'' if accepted is None else f'{accepted:.0%}'} | {middle(rounds, 'tokens_per_pass'):.2f} "
+                f"| {max(one['different'] for one in rounds)} |"
+            )
+    return lines
+
+
+def middle(rounds: Sequence[dict[str, Any]], name: str) -> Any:
+    values = [one[name] for one in rounds if one[name] is not None]
+    return median(values) if values else None

@@ -1,0 +1,289 @@
+"""Serving on vLLM: TASC against plain vLLM and vLLM's own drafters, in one run, the systems in turns.
+
+    make test-vllm-venv
+    .venv-vllm/bin/python benchmarks/serving.py [--corpora massive_en eurlex57k_short medquad] [--rounds 3] [--share 1.0]
+                                                [--stage train|measure|all] [--work .work/serving]
+
+`train` trains the models of the TASC benchmarks (base, and with 500 n-grams) with a share of their presets' steps and builds
+the drafters. `measure` starts one OpenAI server per system, all at once, serves each the same validation prompts to warm up
+(SuffixDecoding learns from them, ours does not), and then sends the same test prompts to each in turn, at 1, 8 and 32
+requests at a time. Every output with drafts is compared with that of the same model without. Writes
+benchmarks/results/serving.json and docs/results/serving.md. SuffixDecoding needs arctic-inference==0.1.1 in that environment.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import aiohttp
+from _models import PRESETS, shared_split
+from _serving_models import BUDGET, Served, make
+from _serving_page import write_page
+
+from tasc.corpus import load_tokenizer, make_template
+from tasc.files import write_json
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "serving.json"
+CONCURRENCY = (1, 8, 32)
+# requests of a measurement at each concurrency, most ids of an output, requests to warm up
+SCALE = {
+    "massive_en": ((48, 160, 320), 64, 200),
+    "eurlex57k_short": ((48, 160, 320), 64, 200),
+    "medquad": ((8, 32, 64), 256, 32),
+}
+START_SECONDS = 600
+MAX_DRAFT = 10
+
+
+@dataclass
+class System:
+    """A server to measure.
+
+    Attributes:
+        name: in the table.
+        model: "base" or "ft".
+        command: that starts it, without the port.
+    """
+
+    name: str
+    model: str
+    command: list[str]
+    port: int = 0
+    process: "subprocess.Popen[bytes] | None" = None
+    found: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def start(self, log: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        environment = os.environ | {
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "OMP_NUM_THREADS": "1",
+            "VLLM_LOGGING_LEVEL": "WARNING",
+        }
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(
+                [*self.command, "--port", str(self.port)],
+                stdout=file,
+                stderr=file,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def wait(self, log: Path) -> None:
+        assert self.process is not None
+        end = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5).close()
+                return
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() > end:
+                    raise SystemExit(f"{self.name} did not start: {log.read_text()[-2000:]}") from None
+                time.sleep(1)
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+    def counters(self) -> dict[str, float]:
+        """vLLM's counts of drafts so far."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
+            lines = [line for line in answer.read().decode().splitlines() if line.startswith("vllm:spec_decode_num_")]
+        names = {
+            "drafts": "num_drafts_total{",
+            "drafted": "num_draft_tokens_total{",
+            "accepted": "num_accepted_tokens_total{",
+        }
+        return {
+            name: sum(float(line.rpartition(" ")[2]) for line in lines if text in line) for name, text in names.items()
+        }
+
+    async def serve(self, prompts: Sequence[list[int]], concurrency: int, limit: int) -> dict[str, Any]:
+        """Send all prompts, so many at a time."""
+        gate = asyncio.Semaphore(concurrency)
+        url = f"http://127.0.0.1:{self.port}/v1/completions"
+        async with aiohttp.ClientSession() as session:
+
+            async def one(ids: list[int]) -> tuple[float, int, str]:
+                body = {"model": "task", "prompt": ids, "max_tokens": limit, "temperature": 0}
+                async with gate:
+                    begin = time.perf_counter()
+                    async with session.post(url, json=body) as answer:
+                        done = await answer.json()
+                    seconds = time.perf_counter() - begin
+                return seconds, done["usage"]["completion_tokens"], done["choices"][0]["text"]
+
+            begin = time.perf_counter()
+            done = await asyncio.gather(*map(one, prompts))
+            seconds = time.perf_counter() - begin
+        return {
+            "seconds": seconds,
+            "requests_per_s": len(done) / seconds,
+            "tokens_per_s": sum(n for _, n, _ in done) / seconds,
+            "bytes_per_s": sum(len(text.encode()) for _, _, text in done) / seconds,
+            "ms_per_request": 1000 * median(taken for taken, _, _ in done),
+            "ms_per_token": 1000 * median(taken / n for taken, n, _ in done),
+            "tokens": sum(n for _, n, _ in done),
+            "texts": [text for _, _, text in done],
+        }
+
+
+def systems(served: Served) -> list[System]:
+    """All that are compared, plain vLLM first."""
+    options = [
+        "--host", "127.0.0.1", "--dtype", "float32", "--max-model-len", "1024", "--enforce-eager", "--max-num-seqs", "32",
+        "--served-model-name", "task", "--no-enable-log-requests",
+    ]  # fmt: skip
+
+    def plain(model: str, **speculative: Any) -> list[str]:
+        drafts = ["--speculative-config", json.dumps(speculative)] if speculative else []
+        server = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(served.models[model])]
+        return [*server, *options, *drafts]
+
+    def tasc(model: str) -> list[str]:
+        drafter = [
+            "--drafter",
+            str(served.drafter(model)),
+            "--cost",
+            str(served.cost(model)),
+            "--max-draft",
+            str(MAX_DRAFT),
+        ]
+        return [sys.executable, "-m", "tasc", "serve", str(served.models[model]), *drafter, *options]
+
+    ngram = {"method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_max": 4, "prompt_lookup_min": 2}
+    suffix = {"method": "suffix", "num_speculative_tokens": 24}
+    return [
+        System("plain vLLM", "base", plain("base")),
+        System("vLLM ngram", "base", plain("base", **ngram)),
+        System("vLLM suffix (arctic-inference)", "base", plain("base", **suffix)),
+        System("TASC-spec", "base", tasc("base")),
+        System("TASC-ft", "ft", plain("ft")),
+        System("both", "ft", tasc("ft")),
+    ]
+
+
+def measure(served: Served, rounds: int, share: float) -> dict[str, Any]:
+    """All figures of a corpus, ready for JSON."""
+    counts, limit, n_warm = SCALE[served.corpus]
+    warm, test = (prompts_of(served, split, n) for split, n in (("validation", n_warm), ("test", max(counts))))
+    for model, folder in served.models.items():
+        if not served.cost(model).exists():
+            profile(folder, served.cost(model))
+    found = systems(served)
+    load = [os.getloadavg()[0]]
+    logs = {system.name: served.folder / f"server-{place}.log" for place, system in enumerate(found)}
+    try:
+        for system in found:  # one after the other: starting is what takes the machine's time
+            system.start(logs[system.name])
+            system.wait(logs[system.name])
+        for system in found:
+            asyncio.run(system.serve(warm, 8, limit))
+        expected: dict[str, list[str]] = {}
+        for concurrency, n in zip(CONCURRENCY, counts, strict=True):
+            for round_ in range(rounds):
+                for system in found:
+                    one = measured(system, test[:n], concurrency, limit)
+                    texts = one.pop("texts")
+                    reference = expected.setdefault(system.model, texts)
+                    if len(reference) < len(texts):
+                        reference = expected[system.model] = texts
+                    one["different"] = sum(a != b for a, b in zip(reference, texts, strict=False))
+                    system.found.setdefault(concurrency, []).append(one)
+                    print(
+                        f"  {served.corpus} at {concurrency}, round {round_ + 1}, {system.name}: "
+                        f"{one['requests_per_s']:.1f} requests/s, {one['different']} different", flush=True,
+                    )  # fmt: skip
+    finally:
+        for system in found:
+            system.stop()
+    load.append(os.getloadavg()[0])
+    import vllm
+
+    return {
+        "machine": {
+            "cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(),
+            "vllm": vllm.__version__, "load_before_and_after": load,
+        },
+        "models": {"share_of_the_presets_steps": share, "ngrams": BUDGET},
+        "requests": dict(zip(map(str, CONCURRENCY), counts, strict=True)), "warm_up": n_warm, "max_tokens": limit,
+        "rounds": rounds,
+        "systems": [
+            {"system": s.name, "model": s.model, "command": named(s.command), "at": {str(c): r for c, r in s.found.items()}}
+            for s in found
+        ],
+    }  # fmt: skip
+
+
+def named(command: Sequence[str]) -> str:
+    """A command without this machine's folders."""
+    return " ".join(word.replace(str(ROOT), ".").replace(sys.executable, "python") for word in command)
+
+
+def measured(system: System, prompts: Sequence[list[int]], concurrency: int, limit: int) -> dict[str, Any]:
+    """One measurement, with what drafts did meanwhile."""
+    before = system.counters()
+    one = asyncio.run(system.serve(prompts, concurrency, limit))
+    after = system.counters()
+    gained = {name: after[name] - before[name] for name in after}
+    return one | {
+        "acceptance": gained["accepted"] / gained["drafted"] if gained["drafted"] else None,
+        "tokens_per_pass": one["tokens"] / (one["tokens"] - gained["accepted"]),
+    }
+
+
+def prompts_of(served: Served, split: str, n: int) -> list[list[int]]:
+    """Ids of the first prompts of a split, as the models were trained on them."""
+    tasks = shared_split(served.corpus, split, PRESETS[served.corpus])
+    template = make_template(load_tokenizer(served.models["base"]), "plain")
+    return [ids[-512:] for ids in template.encode_prompts(tasks.rows[:n])]
+
+
+def profile(model: Path, out: Path) -> None:
+    """What a step costs in vLLM, in a process of its own."""
+    command = [sys.executable, "-m", "tasc", "profile", "--engine", "vllm", "--model", str(model), "--dtype", "float32"]
+    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    subprocess.run([*command, "--contexts", "64", "-o", str(out)], check=True, env=environment)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpora", nargs="+", default=list(SCALE), choices=list(SCALE))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--share", type=float, default=1.0, help="of the presets' training steps")
+    parser.add_argument("--stage", choices=["train", "measure", "all", "page"], default="all")
+    parser.add_argument("--work", type=Path, default=ROOT / ".work" / "serving")
+    args = parser.parse_args()
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for corpus in [] if args.stage == "page" else args.corpora:
+        served = Served(corpus, args.work.resolve() / corpus)
+        if args.stage in ("train", "all"):
+            make(served, args.share)
+        if args.stage in ("measure", "all"):
+            results[corpus] = measure(served, args.rounds, args.share)
+            write_json(RESULTS, results)
+    if args.stage != "train":
+        write_page({corpus: results[corpus] for corpus in SCALE if corpus in results}, ROOT / "docs" / "results")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

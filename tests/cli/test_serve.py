@@ -1,0 +1,188 @@
+"""`tasc serve --dry-run`: the command that vLLM is started with, and what is refused before. The engine: tests_vllm/."""
+
+import json
+import shutil
+from importlib import metadata
+
+import pytest
+from typer.testing import CliRunner
+
+from tasc.cli import main, serve
+from tasc.corpus import load_tokenizer
+from tasc.draft import build_drafter
+from tiny import byte_level_bpe
+from tiny_models import make_tasks, tiny_model
+
+REAL = metadata.version
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """run/, a model with its tokenizer; task.tasc, its drafter."""
+    folder = tmp_path_factory.mktemp("made")
+    tokenizer = byte_level_bpe()
+    tokenizer.save_pretrained(folder / "run")
+    tiny_model("qwen2", rows=len(tokenizer)).save_pretrained(folder / "run")
+    build_drafter(make_tasks(20).rows, load_tokenizer(folder / "run"), template="plain").save(folder / "task.tasc")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def place(made, tmp_path, monkeypatch):
+    """The working folder: a copy of what was made. vLLM 0.32 seems to be installed."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    installed(monkeypatch, vllm="0.32.0")
+    return tmp_path
+
+
+def installed(monkeypatch, **versions):
+    """Have these distributions of vLLM, by the name without dash, and no other."""
+
+    def version(name):
+        if not name.startswith("vllm"):
+            return REAL(name)
+        if name.replace("-", "") not in versions:
+            raise metadata.PackageNotFoundError(name)
+        return versions[name.replace("-", "")]
+
+    monkeypatch.setattr(metadata, "version", version)
+
+
+def run(*words, env=None):
+    return CliRunner().invoke(main.app, ["serve", *words], env={"TASC_DEBUG": None, "COLUMNS": "200"} | (env or {}))
+
+
+def command(*words, env=None):
+    result = run("run", *words, "--dry-run", "--json", env=env)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)["command"]
+
+
+def option(words, name):
+    return words[words.index(name) + 1]
+
+
+def fails(*words, env=None):
+    result = run("run", *words, "--dry-run", env=env)
+    assert result.exit_code == 1, result.output
+    assert "Traceback" not in result.stderr
+    return result.stderr.strip().splitlines()[-1]
+
+
+def test_vllm_is_told_the_proposer_and_its_options(place):
+    words = command("--drafter", "task.tasc", "--memory-tokens", "100", "--no-switch-off", "--max-draft", "7")
+    assert words[1:5] == ["-m", "vllm.entrypoints.cli.main", "serve", "run"]
+    assert json.loads(option(words, "--speculative-config")) == {
+        "method": "custom_class",
+        "model": "tasc.decode.vllm.Proposer",
+        "num_speculative_tokens": 7,
+    }
+    assert json.loads(option(words, "--additional-config")) == {
+        "tasc": {"drafters": {"": str(place / "task.tasc")}, "memory_tokens": 100, "switch_off": False}
+    }
+
+
+def test_other_options_go_to_vllm_as_they_are():
+    words = command(
+        "--drafter", "task.tasc", "--port", "8011", "-tp", "2", "--api-key", "secret", "--no-enable-log-requests"
+    )
+    assert words[-8:] == ["127.0.0.1", "--port", "8011", "-tp", "2", "--api-key", "secret", "--no-enable-log-requests"]
+
+
+def test_the_host_is_this_machine_unless_said_otherwise():
+    assert option(command("--drafter", "task.tasc"), "--host") == "127.0.0.1"
+    words = command("--drafter", "task.tasc", "--host", "0.0.0.0")
+    assert words.count("--host") == 1
+    assert option(words, "--host") == "0.0.0.0"
+
+
+@pytest.mark.parametrize("given", [["--additional-config", '{"other": 1}'], ['--additional-config={"other": 1}']])
+def test_additional_config_of_the_users_own_stays(given):
+    words = command("--drafter", "task.tasc", *given, "--port", "1")
+    assert words.count("--additional-config") == 1
+    found = json.loads(option(words, "--additional-config"))
+    assert found["other"] == 1
+    assert set(found) == {"other", "tasc"}
+    assert words[-2:] == ["--port", "1"]
+
+
+def test_adapters_have_drafters_by_name(place):
+    words = command(
+        "--drafter", "a=task.tasc", "--drafter", "task.tasc", "--enable-lora", "--lora-modules", "a=x", '{"name": "b"}',
+    )  # fmt: skip
+    table = json.loads(option(words, "--additional-config"))["tasc"]["drafters"]
+    assert table == {"a": str(place / "task.tasc"), "": str(place / "task.tasc")}
+    assert "served are run, a, b" in fails("--drafter", "c=task.tasc", "--lora-modules", "a=x", '{"name": "b"}')
+    late = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
+    assert command("--drafter", "c=task.tasc", env=late)
+
+
+def test_a_file_may_have_an_equals_sign(place):
+    (place / "a=b.tasc").write_bytes((place / "task.tasc").read_bytes())
+    table = json.loads(option(command("--drafter", "a=b.tasc"), "--additional-config"))["tasc"]["drafters"]
+    assert table == {"": str(place / "a=b.tasc")}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--drafter", "none.tasc"], "none.tasc: No such file"),
+        (["--drafter", "x=task.tasc"], "drafter for 'x', but served are run"),
+        (["--drafter", "task.tasc", "--drafter", "task.tasc"], "has a drafter already"),
+        (["--drafter", "task.tasc", "--speculative-config", "{}"], "contradicts --drafter"),
+        (["--drafter", "task.tasc", "-sc", "{}"], "contradicts --drafter"),
+        (["--drafter", "task.tasc", "--additional-config", "[1]"], "must be a JSON object"),
+        (["--drafter", "task.tasc", "--additional-config", "{"], "must be a JSON object"),
+        (["--drafter", "task.tasc", "--additional-config", '{"tasc": {}}'], "without 'tasc'"),
+        (["--drafter", "task.tasc", "--memory-tokens", "16777217"], "memory_tokens must be from 0 to 16777216"),
+        (["--drafter", "task.tasc", "--cost", "run/config.json"], "not a step-cost file"),
+        (["--drafter", "task.tasc", "--vocab", "run"], "enriched.json: no such file"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_the_server_starts(words, message):
+    assert message in fails(*words)
+
+
+def test_a_drafter_of_another_tokenizer_is_refused():
+    other = byte_level_bpe()
+    other.add_tokens(["zz"])
+    other.save_pretrained("other")
+    build_drafter(make_tasks(20).rows, load_tokenizer("other"), template="plain").save("other.tasc")
+    assert "other.tasc was built with tokenizer" in fails("--drafter", "other.tasc")
+
+
+def test_a_recurrent_model_is_refused(place):
+    from transformers import MambaConfig
+
+    MambaConfig(vocab_size=400, hidden_size=8, num_hidden_layers=1).save_pretrained(place / "run")
+    assert "cache that can be rolled back" in fails("--drafter", "task.tasc")
+
+
+def test_versions(monkeypatch):
+    words = ["--drafter", "task.tasc"]
+    installed(monkeypatch, vllm="0.31.2")
+    assert "at least 0.32" in fails(*words)
+    installed(monkeypatch, vllm="0.40.0")
+    assert "written for 0.32 and 0.33" in run("run", *words, "--dry-run").stderr
+    installed(monkeypatch, vllmcpu="0.32.0")
+    assert command(*words)[2] == "vllm.entrypoints.openai.api_server"
+    installed(monkeypatch)
+    assert "vLLM is not installed" in run("run", *words).stderr
+
+
+def test_counters_of_servers_that_ended_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(serve.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(serve.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    gone, running = tmp_path / "tasc-metrics-999999999-abc", tmp_path / "tasc-metrics-1-abc"
+    gone.mkdir()
+    running.mkdir()
+    mine = serve._metrics_folder()
+    assert not gone.exists()
+    assert running.exists()
+    assert mine.startswith(str(tmp_path))
+
+
+def test_json_needs_a_dry_run():
+    assert "--json needs --dry-run" in run("run", "--drafter", "task.tasc", "--json").stderr
