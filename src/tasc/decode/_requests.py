@@ -66,7 +66,7 @@ class Request:
 
 
 class Finished(NamedTuple):
-    """A request that left its slot after its end token: int32 ids, and whose drafts it got."""
+    """A request that left its slot after its end token: int32 ids, none behind the end, and whose drafts it got."""
 
     prompt: NDArray[np.int32]
     output: NDArray[np.int32]
@@ -77,14 +77,14 @@ class Requests:
     """The requests of a batch and, bounded, those that lost their slot and may come back.
 
     Args:
-        end_ids: of each drafter, the id that ends an output: a row that leaves behind it is finished.
+        end_ids: of each drafter, the id that ends an output: a row that leaves after a pass that brought it is finished.
         most_parked: requests out of the batch that are remembered; the one that left first is forgotten first, and
             counts as a new one should it come back.
         most_tokens: their tokens together.
 
     Attributes:
         rows: by slot; None where nothing can be drafted.
-        finished: those that the last call showed to be finished, by the slot they had.
+        finished: those that the last call showed to be finished.
 
     Example:
         >>> requests, tokens = Requests([0]), np.array([[5, 6, 7, 0]], np.int32)
@@ -109,6 +109,19 @@ class Requests:
     def ids(self, slot: int, begin: int = 0, end: int | None = None) -> NDArray[np.int32]:
         """The tokens of a slot from `begin` to `end`, default: all that it holds; a view."""
         return self._seen[slot, begin : self._n_seen[slot] if end is None else end]
+
+    def end(self, slot: int) -> int:
+        """Tokens of a slot up to the end id that its last pass brought, 0: it brought none.
+
+        It need not be the slot's last: the target adds an id of its own to every draft that it takes as a whole.
+        """
+        row = self.rows[slot]
+        if row is None or row.drafter < 0:
+            return 0
+        begin = int(self._n_seen[slot]) - row.n_new
+        new = self.ids(slot, begin).tolist()
+        end_id = self.end_ids[row.drafter]
+        return begin + new.index(end_id) + 1 if end_id in new else 0
 
     def update(
         self,
@@ -167,9 +180,9 @@ class Requests:
 
     def _leave(self, slot: int, row: Request) -> None:
         """Take a request out of its slot: it is finished, or may come back."""
-        held = self.ids(slot)
-        if row.drafter >= 0 and len(held) > row.n_prompt and held[-1] == self.end_ids[row.drafter]:
-            held = held.copy()
+        held, end = self.ids(slot), self.end(slot)
+        if end:
+            held = held[:end].copy()
             self.finished.append(Finished(held[: row.n_prompt], held[row.n_prompt :], row.drafter))
         else:
             self._parked.setdefault((row.drafter, held.tobytes()), []).append(row)

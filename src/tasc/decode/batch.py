@@ -126,7 +126,7 @@ class BatchDrafts:
         row = self.requests.rows[slot]
         assert row is not None
         room = min(self.control.max_draft, self.max_length - length - 1)
-        if row.drafter < 0 or room < 1 or self.requests.ids(slot, length - 1)[0] == self.drafters[row.drafter].eos_id:
+        if row.drafter < 0 or room < 1 or self.requests.end(slot):
             return None
         if row.state is None:
             prompt = self._shown(self.requests.ids(slot, 0, row.n_prompt))

@@ -55,7 +55,8 @@ class ServeOptions:
     enabled: bool = True
 
     def __post_init__(self) -> None:
-        kinds = {"drafters": dict, "memory_tokens": int, "min_gain": int | float, "switch_off": bool, "enabled": bool}
+        kinds: dict[str, Any] = {"drafters": dict, "memory_tokens": int, "min_gain": int | float}
+        kinds |= {"vocabulary": str | None, "cost": str | None, "switch_off": bool, "enabled": bool}
         for name, kind in kinds.items():
             value = getattr(self, name)
             if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
