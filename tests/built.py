@@ -30,6 +30,16 @@ def many_rows(n: int = 150, seed: int = 0) -> list[tuple[list[int], list[int]]]:
     return rows
 
 
+def keyed_rows(n=160):
+    """Rows of 20 keys; a key tells the three values of an output, so that similar prompts are worth believing."""
+    table = np.random.default_rng(0).integers(10, 14, (20, 3)).tolist()
+    rows = []
+    for k in range(n):
+        first, second, third = table[k % 20]
+        rows.append(([7, 8, 16 + k % 20, 5, 10 + k // 20], [9, 3, first, 4, second, 4, third]))
+    return rows
+
+
 def same_drafters(found: Drafter, expected: Drafter) -> None:
     """Both hold the same arrays, weights, options and table of reliability, and so draft the same.
 

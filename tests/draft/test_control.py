@@ -122,3 +122,101 @@ def test_the_same_calls_decide_the_same(calls):
 def test_options_out_of_range(options):
     with pytest.raises(OptionError):
         Control(CPU, **options)
+
+
+def simulate_ragged(control: Control, n_passes: int, claimed: float, real: float, *, n_rows: int = 8, seed: int = 0):
+    """Plain passes that were saved for each that was spent, and passes with drafts; some rows are out of the batch."""
+    rng = np.random.default_rng(seed)
+    saved, with_drafts = 0.0, 0
+    for _ in range(n_passes):
+        wanted = control.drafting
+        lengths = control.lengths([[claimed] * int(rng.integers(11)) if wanted else [] for _ in range(n_rows)])
+        there = rng.random(n_rows) < 0.9
+        there[0] = True
+        produced = [
+            int(here) * (1 + int(np.cumprod(rng.random(n) < real).sum()))
+            for n, here in zip(lengths, there, strict=True)
+        ]
+        control.observe(produced)
+        n = int(there.sum())
+        plain = control.cost.step_ms(1, batch_size=n)
+        ms = float(control.cost.ragged_ms(int((np.array(lengths) * there).sum()), batch_size=n))
+        saved += sum(produced) / n - (ms + wanted * n_rows * control.cost.draft_ms) / plain
+        with_drafts += any(lengths)
+    return saved, with_drafts
+
+
+@pytest.mark.parametrize("n_rows", [1, 16])
+@pytest.mark.parametrize("claimed", [0.6, 0.95])
+def test_ragged_drafts_that_are_never_right_cost_few_passes(claimed, n_rows):
+    """Under two percent, and it probes again."""
+    saved, with_drafts = simulate_ragged(Control(CPU, ragged=True), 2000, claimed, 0.0, n_rows=n_rows)
+    assert -40 < saved < 0
+    assert 3 < with_drafts < 200
+
+
+def test_ragged_drafts_that_are_good_stay_on_and_pay():
+    saved, with_drafts = simulate_ragged(Control(CPU, ragged=True), 1000, 0.8, 0.8)
+    assert saved > 300
+    assert with_drafts == 1000
+
+
+def test_ragged_drafts_that_become_right_are_found_again():
+    control = Control(CPU, ragged=True)
+    simulate_ragged(control, 5000, 0.9, 0.0, n_rows=2)
+    _, with_drafts = simulate_ragged(control, 2 * LONGEST_PAUSE, 0.9, 0.9, n_rows=2)
+    assert with_drafts > LONGEST_PAUSE / 2
+
+
+def test_ragged_without_the_switch_losses_go_on():
+    saved, with_drafts = simulate_ragged(Control(CPU, ragged=True, switch_off=False), 200, 0.95, 0.0)
+    assert with_drafts == 200
+    assert saved < -50
+
+
+def test_ragged_rows_have_lengths_of_their_own():
+    assert Control(CPU, max_draft=4, ragged=True).lengths([[0.95] * 10, [], [0.9, 0.001], [0.95] * 2]) == [4, 0, 1, 2]
+
+
+def test_ragged_rows_that_took_no_part_are_ignored():
+    """The account is that of the rows that did, but for the making of all drafts."""
+    cost = StepCost(CPU.tokens, CPU.batch_sizes, CPU.contexts, CPU.ms, draft_ms=0.0)
+    one, other = Control(cost, ragged=True), Control(cost, ragged=True)
+    for _ in range(20):
+        assert one.lengths([[0.9] * 3] * 2) == [3, 3]
+        one.observe([0, 2])
+        other.lengths([[0.9] * 3])
+        other.observe([2])
+        assert (one._credit, one._tokens, one._ms) == (other._credit, other._tokens, other._ms)
+
+
+def test_a_ragged_pass_that_all_rows_missed_never_was():
+    control = Control(CPU, ragged=True)
+    for _ in range(200):
+        control.lengths([[0.9] * 5] * 3)
+        control.observe([0, 0, 0])
+    assert control.drafting
+    assert control._credit == Control(CPU)._credit
+
+
+def test_ragged_min_gain():
+    draft = [0.5, 0.3]
+    assert Control(CPU, ragged=True).lengths([draft])[0] > 0
+    assert Control(CPU, ragged=True, min_gain=0.5).lengths([draft]) == [0]
+    assert Control(CPU, ragged=True, min_gain=0.5).lengths([[0.95] * 8])[0] > 4
+
+
+ROWS = st.lists(st.tuples(st.lists(st.floats(0, 1, width=32), max_size=5), st.integers(0, 6)), min_size=1, max_size=4)
+
+
+@given(st.lists(ROWS, max_size=40))
+def test_the_same_ragged_calls_decide_the_same(calls):
+    one, other = Control(CPU, max_draft=4, ragged=True), Control(CPU, max_draft=4, ragged=True)
+    for rows in calls:
+        assert one.drafting == other.drafting
+        drafts = [probabilities if one.drafting else [] for probabilities, _ in rows]
+        lengths = one.lengths(drafts)
+        assert lengths == other.lengths([np.array(draft, np.float32) for draft in drafts])
+        assert all(0 <= n <= min(len(draft), 4) for n, draft in zip(lengths, drafts, strict=True))
+        for control in (one, other):
+            control.observe([n for _, n in rows])

@@ -124,3 +124,74 @@ def test_values_out_of_range_are_refused():
         StepCost((1,), (1,), (0,), [[[float("nan")]]])
     with pytest.raises(OptionError, match="contexts must ascend from at least 0"):
         StepCost((1,), (1,), (-1,), [[[1.0]]])
+
+
+RAGGED = st.lists(st.lists(st.floats(0, 1, width=32), max_size=4), min_size=1, max_size=3)
+
+
+@given(RAGGED, st.floats(1, 4))
+def test_the_best_lengths_of_rows_that_are_not_padded_beat_all_others(rows, faster):
+    pace = faster * len(rows) / CURVE.step_ms(1, batch_size=len(rows), context=0)
+
+    def worth(lengths) -> float:
+        expected = sum(expected_tokens([row], n) for row, n in zip(rows, lengths, strict=True))
+        return expected - pace * float(CURVE.ragged_ms(sum(lengths), batch_size=len(rows), context=0))
+
+    lengths = CURVE.best_total(rows, context=0, tokens_per_ms=pace)
+    every = itertools.product(*(range(len(row) + 1) for row in rows))
+    assert all(0 <= n <= len(row) for n, row in zip(lengths, rows, strict=True))
+    assert worth(lengths) == pytest.approx(max(map(worth, every)), rel=1e-6, abs=1e-6)
+
+
+@given(st.lists(PROBABILITIES, min_size=1, max_size=8), st.floats(0, 4))
+def test_the_likeliest_tokens_are_taken_as_many_as_pay(rows, pace):
+    """The brute force over all totals, for batches that are too large to try every combination."""
+    lengths = CURVE.best_total(rows, context=0, tokens_per_ms=pace)
+    gains = sorted((float(np.prod(row[: k + 1])) for row in rows for k in range(len(row))), reverse=True)
+    expected = len(rows) + np.cumsum([0.0, *gains])
+    ms = CURVE.ragged_ms(np.arange(len(expected)), batch_size=len(rows), context=0)
+    worth = expected - pace * ms
+    total = sum(lengths)
+    taken = sum(float(np.prod(row[: k + 1])) for row, n in zip(rows, lengths, strict=True) for k in range(n))
+    assert taken == pytest.approx(expected[total] - len(rows), rel=1e-6, abs=1e-6)
+    if total:
+        assert worth[total] == pytest.approx(worth.max(), rel=1e-6, abs=1e-6)
+        assert expected[total] / ms[total] >= len(rows) / ms[0] * (1 - 1e-9)
+        assert (worth[total + 1 :] <= worth[total] + 1e-6).all(), "the longest of those worth the same"
+
+
+def test_tokens_that_cost_nothing_are_all_taken():
+    assert StepCost.default("cuda").best_total([[0.1] * 3, [], [0.0, 0.5]], tokens_per_ms=1.0) == [3, 0, 2]
+
+
+def test_rows_without_drafts_get_nothing():
+    assert CURVE.best_total([[], []], tokens_per_ms=1.0) == [0, 0]
+    assert CURVE.best_total([], tokens_per_ms=1.0) == []
+
+
+def test_a_sure_draft_beside_rows_without_one_gets_its_length():
+    """Unlike where rows are padded, it pays for its own tokens only."""
+    rows = [[0.95] * 10, *[[]] * 7]
+    pace = 8 / StepCost.default("cpu").step_ms(1, batch_size=8)
+    assert StepCost.default("cpu").best_total(rows, tokens_per_ms=pace)[0] > StepCost.default("cpu").best_width(rows)
+
+
+def test_least_gains_are_of_the_whole_pass():
+    """1.5 tokens in 1.2 ms for 1 in 1 ms: a quarter more per millisecond."""
+    cost = StepCost((1, 2), (1,), (0,), [[[1.0, 1.2]]])
+    assert cost.best_total([[0.5]], tokens_per_ms=1.0, min_gain=0.24) == [1]
+    assert cost.best_total([[0.5]], tokens_per_ms=1.0, min_gain=0.26) == [0]
+
+
+def test_ragged_arrays_and_lists_are_alike():
+    rows = [np.array([0.9, 0.5], np.float32), np.zeros(0, np.float32), np.array([0.7], np.float32)]
+    as_lists = [row.tolist() for row in rows]
+    assert CURVE.best_total(rows, tokens_per_ms=0.5) == CURVE.best_total(as_lists, tokens_per_ms=0.5)
+
+
+def test_a_ragged_pass_costs_what_its_mean_length_does():
+    for batch_size, context, width in itertools.product((1, 3, 8, 20), (0, 64, 500), (0, 1, 2, 7)):
+        even = CURVE.ragged_ms(width * batch_size, batch_size=batch_size, context=context)
+        assert even == pytest.approx(CURVE.step_ms(1 + width, batch_size=batch_size, context=context))
+    some = CURVE.ragged_ms([0, 4, 8], batch_size=8, context=0)
+    np.testing.assert_allclose(some, [8, 12, 16])

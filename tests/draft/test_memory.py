@@ -5,23 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from built import EOS, SIZE, build, drafts_of, many_rows, same_drafters
+from built import EOS, SIZE, build, drafts_of, keyed_rows, many_rows, same_drafters
 from tasc.draft import Memory, Options
 from tasc.errors import OptionError
 
 IDS = st.lists(st.integers(1, 30), max_size=6)
 # a request with a key that the corpus does not hold, and values that it holds for other keys
 PROMPT, OUTPUT = [7, 8, 39, 5], [9, 3, 10, 4, 12, 4, 11, EOS]
-
-
-def keyed_rows(n=160):
-    """Rows of 20 keys; a key tells the three values of an output, so that similar prompts are worth believing."""
-    table = np.random.default_rng(0).integers(10, 14, (20, 3)).tolist()
-    rows = []
-    for k in range(n):
-        first, second, third = table[k % 20]
-        rows.append(([7, 8, 16 + k % 20, 5, 10 + k // 20], [9, 3, first, 4, second, 4, third]))
-    return rows
 
 
 @given(st.lists(st.tuples(IDS, IDS)), st.integers(1, 12), st.integers(1, 5))
