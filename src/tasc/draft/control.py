@@ -70,7 +70,8 @@ class Control:
         self._pause = 0
         self._next_pause = FIRST_PAUSE
         self._tokens = self._ms = 0.0  # fading sums of the passes so far; ragged: per row, and in plain passes
-        self._ragged_plan: tuple[list[int], bool, int] | None = None  # lengths, whether drafts were made, context
+        # lengths, whether drafts were made, of how many rows, context
+        self._ragged_plan: tuple[list[int], bool, int, int] | None = None
         self._plan: tuple[int, list[float], int, bool, bool] | None = None
         self._plain_ms = cost.step_ms(1)
 
@@ -146,12 +147,12 @@ class Control:
                 tokens_per_ms=faster * len(probabilities) / plain_ms,
                 min_gain=self.min_gain,
             )
-        self._ragged_plan = (lengths, wanted, context)
+        self._ragged_plan = (lengths, wanted, sum(len(row) > 0 for row in probabilities), context)
         return lengths
 
     def _observe_ragged(self, produced: Sequence[int]) -> None:
         assert self._ragged_plan is not None and len(produced) == len(self._ragged_plan[0]), "observe follows lengths"
-        lengths, wanted, context = self._ragged_plan
+        lengths, wanted, n_drafts, context = self._ragged_plan
         self._ragged_plan = None
         n_rows = sum(n > 0 for n in produced)
         if n_rows == 0:  # all rows had ended, so there was no such pass
@@ -163,7 +164,7 @@ class Control:
         self._tokens = PACE_MEMORY * self._tokens + 1 + saved
         self._ms = PACE_MEMORY * self._ms + ms / plain_ms
         if wanted:
-            self._book(saved - (len(lengths) * self.cost.draft_ms + ms - plain_ms) / plain_ms)
+            self._book(saved - (n_drafts * self.cost.draft_ms + ms - plain_ms) / plain_ms)
         else:
             self._pause -= 1
 
