@@ -36,7 +36,6 @@ def test_greedy_outputs_are_those_without_drafts(servers, prompts, name, concurr
         dict(min_tokens=8),
         dict(ignore_eos=True, max_tokens=60),
         dict(frequency_penalty=1.5, presence_penalty=0.5),
-        dict(n=2),
     ],
     ids=str,
 )
@@ -70,7 +69,7 @@ def test_log_probabilities_are_those_without_drafts(servers, prompts, name):
 
 @BOTH
 def test_sampling_keeps_the_distribution(servers, prompts, name):
-    options = dict(temperature=1.0, max_tokens=5, n=32)
+    options = dict(temperature=1.6, top_p=0.95, max_tokens=5, n=32)
     counts = []
     for kind in ("plain", "drafts"):
         done = servers[f"{kind} {name}"].complete(prompts[:1] * 24, 8, **options)
@@ -112,10 +111,10 @@ def test_outputs_bound_to_a_schema(servers, prompts, name):
     options = dict(max_tokens=120, extra_body={"structured_outputs": {"json": schema}})
     plain, drafts = (servers[f"{kind} {name}"].complete(prompts[:24], 8, **options) for kind in ("plain", "drafts"))
     assert [one.choices[0].text for one in drafts] == [one.choices[0].text for one in plain]
-    whole = [one.choices[0].text for one in drafts if one.choices[0].finish_reason == "stop"]
-    assert whole
-    for text in whole:
-        assert set(json.loads(text)) == {"intent", "room"}
+    assert all(one.choices[0].text.startswith("{") for one in drafts)
+    for one in drafts:
+        if one.choices[0].finish_reason == "stop":
+            assert set(json.loads(one.choices[0].text)) == {"intent", "room"}
 
 
 @BOTH

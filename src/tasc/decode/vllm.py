@@ -2,7 +2,7 @@
 
 `tasc serve` writes that command line. Options travel in `--additional-config '{"tasc": {...}}'`, see `ServeOptions`. vLLM
 itself verifies the drafts, so outputs are those of vLLM without them. This module imports nothing of vLLM's: it is
-handed all that it needs. Written for vLLM 0.32 and 0.33, model runner V1.
+handed all that it needs (but for `_vllm_repair.py`). Written for vLLM 0.32 and 0.33, model runner V1.
 """
 
 import sys
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tasc.decode._vllm_repair import repair_sampling
 from tasc.decode.batch import BatchDrafts, BatchStats
 from tasc.decode.drafting import check_drafter, curve_for
 from tasc.draft.control import Control
@@ -166,6 +167,8 @@ class Proposer:
             memory_tokens=options.memory_tokens,
         )
         _warm_up(self._drafts)
+        if vllm_config.device_config.device_type == "cpu":
+            repair_sampling()
         # all ranks of the last stage draft the same; one of them counts
         parallel = vllm_config.parallel_config
         self._metrics = Metrics() if parallel.rank % parallel.tensor_parallel_size == 0 else None
