@@ -26,6 +26,7 @@ class Shortening:
         steps_ratio: decoding steps before over after, the step that writes EOS counted: the upper bound of the speed-up.
         h2_nats: Renyi entropy of order 2 of the merged held-out tokens.
         rarest_count: occurrences in training of the rarest n-gram, when it was chosen; rare ones are hard to train.
+        tokens_se: standard error of `tokens_per_output` over the held-out rows.
     """
 
     budget: int
@@ -35,6 +36,7 @@ class Shortening:
     steps_ratio: float
     h2_nats: float
     rarest_count: int
+    tokens_se: float = 0.0
 
 
 def predict_shortening(
@@ -86,4 +88,5 @@ def _shortening(held_out: TokenCorpus, ngrams: list[Ngram], base_size: int, budg
         steps_ratio=(held_out.n_tokens + rows) / (merged.n_tokens + rows),
         h2_nats=renyi_entropy(ngram_counts(merged, 1), 2),
         rarest_count=min((ngram.count for ngram in ngrams), default=0),
+        tokens_se=float(merged.lengths.std(ddof=1) / rows**0.5) if rows > 1 else 0.0,
     )

@@ -143,6 +143,8 @@ def to_json(system: System, quality: Quality, speeds: Sequence[Speed], *, compar
         "passes_per_output": speed["passes_per_output"],
         "adoption": speed["adoption"],
         "unfinished": speed["unfinished"],
+        "time": _time(quality),
+        "drafts": speed.get("drafts"),
         "speed": [
             {
                 "batch_size": s.batch_size,
@@ -153,4 +155,19 @@ def to_json(system: System, quality: Quality, speeds: Sequence[Speed], *, compar
             }
             for s in speeds
         ],
+    }
+
+
+def _time(quality: Quality) -> dict[str, Any] | None:
+    """Where the time of the quality run went, in milliseconds per output; None where only the sum is known."""
+    done = quality.completions.generated
+    if not done.prefill_ms:
+        return None
+    n = len(done.outputs)
+    prefill, drafting = sum(done.prefill_ms) / n, sum(request.draft_ms for request in done.requests) / n
+    return {
+        "batch_size": quality.completions.settings["batch_size"],
+        "prefill_ms": prefill,
+        "drafting_ms": drafting,
+        "other_passes_ms": sum(done.ms) / n - prefill - drafting,
     }

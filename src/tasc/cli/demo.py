@@ -30,7 +30,7 @@ def command(
     The task is synthetic: home-assistant requests drawn from a grammar, answered with intent and slots. A base model of
     about one million parameters, which is part of the package, is fine-tuned twice with the same steps: as it is, and
     with the task's n-grams as tokens. Each is then decoded one token a pass and with drafts from the training outputs.
-    Needs no network and no GPU; about 5 minutes on two CPU cores.
+    Needs no network and no GPU; about 5 minutes on two CPU cores. `report.html` in the run folder shows what came out.
 
     With `--data-only`, OUTPUT gets `train.jsonl`, `validation.jsonl`, `test.jsonl` and `base/`, the base model.
     """
@@ -41,6 +41,7 @@ def command(
         return
     found = _run(folder, quick=quick, seed=seed).to_json()
     emit(found, as_json=as_json, human=lambda: _shown(found))
+    console.print(f"report: {folder / 'report.html'}", markup=False, soft_wrap=True)
 
 
 def _write_data(folder: Path, *, seed: int) -> dict[str, Any]:

@@ -146,8 +146,8 @@ def summary(requests: Sequence[RequestStats]) -> dict[str, Any]:
 
     Returns:
         `tokens_per_pass`, end tokens counted; `drafted_per_pass`; `acceptance`, the share of the drafted tokens that were
-        kept; `acceptance_by_position`, of the first, second, ... token of the drafts that were that long; `by_source`,
-        drafted, accepted and their ratio; `draft_ms_per_output`, `verify_ms_per_output`, and of the latter
+        kept; `acceptance_by_position`, of the first, second, ... token of the drafts that were that long, and `by_position`, the
+        [drafted, accepted] behind it; `by_source`, drafted, accepted and their ratio; `draft_ms_per_output`, `verify_ms_per_output`, and of the latter
         `prefill_ms_per_output`, what the prompt's pass took.
 
     Raises:
@@ -171,6 +171,7 @@ def summary(requests: Sequence[RequestStats]) -> dict[str, Any]:
         "drafted_per_pass": drafted / passes,
         "acceptance": sum(r.accepted for r in requests) / drafted if drafted else None,
         "acceptance_by_position": [accepted / n for n, accepted in positions],
+        "by_position": positions,
         "by_source": {
             name: {"drafted": n, "accepted": accepted, "acceptance": accepted / n}
             for name, (n, accepted) in sorted(sources.items())

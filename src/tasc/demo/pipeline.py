@@ -20,15 +20,19 @@ from tasc.demo.generator import make_splits
 from tasc.errors import OptionError
 from tasc.files import read_json, write_json
 from tasc.progress import Progress, silent
+from tasc.report import write_report
 
 if TYPE_CHECKING:
     from tasc.analysis import Analysis
     from tasc.decode import Completions, Drafting, LoadedModel
     from tasc.train import TrainReport
     from tasc.vocab import EnrichedVocabulary, EnrichReport
+    from tasc.vocab.budget import BudgetPoint
 
-RUN_FILE, RESULTS_FILE = "run.json", "results.json"
+RUN_FILE, RESULTS_FILE, REPORT_FILE = "run.json", "results.json", "report.html"
 QUALITY_BATCH = 8
+# other budgets to predict the cost of, as shares of the one that is used
+BUDGET_SHARES = (1 / 6, 1 / 3, 1 / 2, 2 / 3, 1, 5 / 3)
 MODELS = ("baseline", "enriched")
 DRAFTED = {"baseline": "drafts", "enriched": "enriched + drafts"}  # model -> the system that decodes it with drafts
 
@@ -81,6 +85,7 @@ class DemoReport:
         quick: whether it was the short version, whose quality says nothing.
         analysis: of the training outputs.
         enriched: of the mining run.
+        budgets: expected decoding cost of this budget and others, on the validation outputs.
         training: one report for each fine-tuned model, by system name.
         systems: the reference first.
         changed: system with drafts -> test rows whose output is not that of the same model without drafts.
@@ -95,6 +100,7 @@ class DemoReport:
     quick: bool
     analysis: "Analysis"
     enriched: "EnrichReport"
+    budgets: "Sequence[BudgetPoint]"
     training: "dict[str, TrainReport]"
     systems: Sequence[System]
     changed: dict[str, int]
@@ -113,6 +119,7 @@ class DemoReport:
             "scale": asdict(self.scale),
             "analysis": self.analysis.to_dict(),
             "enriched": self.enriched.to_json(),
+            "budgets": [asdict(point) for point in self.budgets],
             "training": {name: report.to_json() for name, report in self.training.items()},
             "systems": [
                 to_json(*row, comparable=are_comparable(row[1], self.quality[0]))
@@ -134,8 +141,9 @@ def run_demo(
 ) -> DemoReport:
     """Run the demo and write its run folder.
 
-    `out` then holds `run.json` (options, versions, machine), `results.json`, `data/`, `vocab/`, a run folder of
-    `tasc train` for each model, and `outputs-<system>.jsonl`. The same call over an interrupted run goes on with it.
+    `out` then holds `run.json` (options, versions, machine), `results.json`, `report.html`, `data/`, `vocab/`, a run
+    folder of `tasc train` and a drafter for each model, `outputs-<system>.jsonl`, and `requests-<system>.jsonl` of those
+    with drafts. The same call over an interrupted run goes on with it.
 
     Args:
         out: the run folder; a folder that holds something else is refused.
@@ -189,6 +197,15 @@ def model_system(name: str, loaded: "LoadedModel", drafting: "Drafting | None" =
     return System(name, run)
 
 
+def file_name(system: str) -> str:
+    """A system's name as part of a file's name.
+
+    >>> file_name("enriched + drafts")
+    'enriched-drafts'
+    """
+    return system.replace(" + ", "-")
+
+
 @dataclass(frozen=True, slots=True)
 class _Demo:
     """One run of the demo: what its stages share."""
@@ -209,14 +226,18 @@ class _Demo:
             analysis = self.analyse(splits)
         with self.stage("enrich"):
             enriched = self.enrich(splits)
+        with self.stage("budgets"):
+            budgets = self.compare_budgets(splits)
         training = {}
         for name, ngrams in zip(MODELS, (None, enriched.vocabulary), strict=True):
             with self.stage(f"train {name}"):
                 training[name] = self.finetune(name, splits, ngrams)
         with self.stage("drafters"):
-            systems = self.make_systems(splits)
+            systems, drafting = self.make_systems(splits)
         with self.stage("quality"):
             quality = self.measure_quality(systems, splits["test"])
+        for one in drafting:
+            one.record = None  # the rounds of the timing would repeat the log
         changed = self.compare_outputs(systems, quality)
         with self.stage("speed"):
             speeds = self.measure_speed(systems, splits["test"])
@@ -227,6 +248,7 @@ class _Demo:
             quick=quick,
             analysis=analysis,
             enriched=enriched,
+            budgets=budgets,
             training=training,
             systems=systems,
             changed=changed,
@@ -235,6 +257,7 @@ class _Demo:
             seconds=self.seconds,
         )
         write_json(self.out / RESULTS_FILE, report.to_json())
+        write_report([self.out], self.out / REPORT_FILE, progress=self.progress)
         return report
 
     def open(self) -> None:
@@ -315,6 +338,16 @@ class _Demo:
         )
         return report
 
+    def compare_budgets(self, splits: dict[str, Tasks]) -> "Sequence[BudgetPoint]":
+        """What `tasc enrich --budget auto` chooses by; the demo keeps its own budget."""
+        from tasc.vocab import enrich
+
+        _, tokenizer = load_base()
+        grid = sorted({max(1, round(share * self.scale.budget)) for share in BUDGET_SHARES})
+        return enrich(
+            splits["train"], tokenizer, eval_tasks=splits["validation"], grid=grid, progress=self.progress
+        ).curve
+
     def finetune(self, name: str, splits: dict[str, Tasks], vocabulary: "EnrichedVocabulary | None") -> "TrainReport":
         """What `tasc train` does: all weights of a fresh copy of the base, the same rows in the same order."""
         from tasc.train import finetune
@@ -346,14 +379,18 @@ class _Demo:
         )
         return report
 
-    def make_systems(self, splits: dict[str, Tasks]) -> list[System]:
-        """Each model as it is, then each with a drafter of the training outputs in its own ids."""
+    def make_systems(self, splits: dict[str, Tasks]) -> "tuple[list[System], list[Drafting]]":
+        """Each model as it is, then each with a drafter of the training outputs in its own ids; and the latter's drafts."""
         from tasc.decode import load_model
 
         loaded = {name: load_model(self.out / name, device="cpu") for name in MODELS}
         plain = [model_system(name, model) for name, model in loaded.items()]
-        drafted = [model_system(DRAFTED[n], model, self.make_drafts(n, model, splits)) for n, model in loaded.items()]
-        return plain + drafted
+        drafting = [self.make_drafts(name, model, splits) for name, model in loaded.items()]
+        drafted = [
+            model_system(DRAFTED[name], model, drafts)
+            for (name, model), drafts in zip(loaded.items(), drafting, strict=True)
+        ]
+        return plain + drafted, drafting
 
     def make_drafts(self, name: str, loaded: "LoadedModel", splits: dict[str, Tasks]) -> "Drafting":
         """What `tasc profile` and `tasc draft build` do: the cost of a pass, and an index of the training outputs."""
@@ -372,7 +409,9 @@ class _Demo:
         drafter.save(self.out / f"{name}.tasc")
         cost = profile(loaded.model)
         cost.save(self.out / f"cost-{name}.json")
-        return speculative(drafter, cost=cost, vocabulary=loaded.vocabulary)
+        log = self.out / f"requests-{file_name(DRAFTED[name])}.jsonl"
+        log.unlink(missing_ok=True)  # of an interrupted run
+        return speculative(drafter, cost=cost, vocabulary=loaded.vocabulary, record=log)
 
     def compare_outputs(self, systems: Sequence[System], found: Sequence[Quality]) -> dict[str, int]:
         """How many outputs drafts changed; none but for a tie between two tokens in floating point."""
@@ -402,7 +441,7 @@ class _Demo:
                 Prediction(row.prompt, text, row.completion, tokens, passes, round(ms, 4))
                 for row, (text, tokens, passes, ms) in zip(test, taken, strict=True)
             ]
-            write_predictions(self.out / f"outputs-{system.name.replace(' + ', '-')}.jsonl", rows)
+            write_predictions(self.out / f"outputs-{file_name(system.name)}.jsonl", rows)
         return found
 
     def measure_speed(self, systems: Sequence[System], test: Tasks) -> list[list[Speed]]:

@@ -4,6 +4,7 @@ A statistic is a function of row weights: weights of one give the value itself, 
 of that resample. So a metric's value and its interval always come from the same arithmetic, micro-averaged ones too.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -177,6 +178,22 @@ def paired_bootstrap(
     below, above = np.count_nonzero(differences <= 0), np.count_nonzero(differences >= 0)
     p = min(1.0, 2 * (1 + min(below, above)) / (n + 1))
     return Difference(value_of(first) - value_of(second), low, high, p)
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """95% interval of a share (Wilson 1927); (0, 1) without trials.
+
+    Example:
+        >>> [round(end, 3) for end in wilson(8, 10)]
+        [0.49, 0.943]
+    """
+    if trials == 0:
+        return 0.0, 1.0
+    z, share = 1.959963984540054, successes / trials
+    centre = share + z * z / (2 * trials)
+    spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
 def kendall_tau(x: ArrayLike, y: ArrayLike) -> Correlation:

@@ -34,6 +34,7 @@ class BudgetPoint:
         expected_steps: with n-grams emitted as often as their training uses suggest.
         relative_step_time: of one step, 1 without n-grams.
         relative_cost: expected decoding time, 1 without n-grams.
+        expected_steps_se: standard error of `expected_steps` over the held-out rows.
     """
 
     budget: int
@@ -41,6 +42,7 @@ class BudgetPoint:
     expected_steps: float
     relative_step_time: float
     relative_cost: float
+    expected_steps_se: float = 0.0
 
 
 def cost_of(
@@ -65,10 +67,13 @@ def cost_of(
     emitted = uses / (uses + TRAINABLE_USES)
     lengths = np.array([len(ids) for ids in vocabulary.expansions], np.float64)
     steps_of = emitted + (1 - emitted) * lengths
-    found = np.asarray(merged.tokens)
-    found = found[found >= vocabulary.base_size] - vocabulary.base_size
-    n_rows = len(held_out)
-    expected = (merged.n_tokens - found.size + steps_of[found].sum() + n_rows) / n_rows
+    found, n_rows = np.asarray(merged.tokens), len(held_out)
+    steps = np.ones(found.size)
+    ours = found >= vocabulary.base_size
+    steps[ours] = steps_of[found[ours] - vocabulary.base_size]
+    row_of = np.repeat(np.arange(n_rows), merged.lengths)
+    per_row = 1 + np.bincount(row_of, weights=steps, minlength=n_rows)
+    expected = per_row.mean()
     step_time = 1 + head_share * len(vocabulary) / vocabulary.base_size
     plain = (held_out.n_tokens + n_rows) / n_rows
     return BudgetPoint(
@@ -77,6 +82,7 @@ def cost_of(
         float(expected),
         step_time,
         float(expected * step_time / plain),
+        float(per_row.std(ddof=1) / np.sqrt(n_rows)) if n_rows > 1 else 0.0,
     )
 
 

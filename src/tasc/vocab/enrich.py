@@ -97,6 +97,7 @@ def enrich(
     eval_tasks: str | Path | Tasks | None = None,
     out: str | Path | None = None,
     style: Style = "vocabulary",
+    grid: Sequence[int] = GRID,
     progress: Progress = silent,
 ) -> EnrichReport:
     """Mine n-grams from a task's outputs and write the enriched tokenizer.
@@ -111,6 +112,7 @@ def enrich(
         eval_tasks: held-out rows to report on, and to choose an automatic budget by.
         out: folder for the enriched tokenizer; nothing is written without it.
         style: "vocabulary", or the paper's "added-tokens" for comparison.
+        grid: the budgets that an automatic one is chosen from.
         progress: `progress(description, total=..., unit=...)`, a context manager that yields a function of rows done.
 
     Raises:
@@ -130,7 +132,7 @@ def enrich(
     clock.lap("warm_up")
     options: dict[str, Any] = {"budget": budget, "n_max": n_max, "method": method, "pcs": pcs, "style": style}
     vocabulary, curve, reason = mine_vocabulary(
-        train, speller(base, style=style), options=options, held_out=evaluation, progress=progress
+        train, speller(base, style=style), options=options, held_out=evaluation, grid=grid, progress=progress
     )
     clock.lap("mine")
     train_after = vocabulary.merge_corpus(train)
@@ -161,6 +163,7 @@ def mine_vocabulary(
     *,
     options: dict[str, Any],
     held_out: TokenCorpus | None = None,
+    grid: Sequence[int] = GRID,
     progress: Progress = silent,
 ) -> tuple[EnrichedVocabulary, list[BudgetPoint], str]:
     """Mine base ids; returns the vocabulary, the cost curve of an automatic budget, and the reason for the budget.
@@ -170,13 +173,14 @@ def mine_vocabulary(
         spell: judges what may become a token.
         options: `budget`, `n_max`, `method`, `pcs` as in `enrich`; they are stored in the vocabulary.
         held_out: base ids of other outputs, needed for an automatic budget.
+        grid: the budgets that an automatic one is chosen from.
     """
     miner = _VocabularyMiner(train, spell, options, progress)
     if options["budget"] != "auto":
         return next(miner.vocabularies([options["budget"]])), [], f"M={options['budget']} was asked for"
     assert held_out is not None, "checked by _check_options"
     empty = EnrichedVocabulary(spell.base_size, fingerprint=train.fingerprint)
-    found = [empty, *miner.vocabularies(GRID)]
+    found = [empty, *miner.vocabularies(grid)]
     curve = [cost_of(v, miner.corpus, miner.counts, held_out) for v in found]
     pick, reason = pick_budget(curve)
     vocabulary = next(v for v, point in zip(found, curve, strict=True) if point is pick)

@@ -1,0 +1,35 @@
+"""`tasc report`: runs as one HTML page."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tasc.cli._console import emit, progress
+
+
+def command(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Run folders of `tasc demo` and `tasc train`; JSON of `eval`, `generate --compare`, `tune`."),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The HTML file to write.")] = Path("report.html"),
+    title: Annotated[str, typer.Option(help="Title of the page; default: the names of the runs.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print what the page shows as one JSON document.")] = False,
+) -> None:
+    """Write runs as one HTML page that loads nothing: quality, speed, drafts pass by pass, and what to do next.
+
+    Several runs are shown side by side. The page works without a network, on a phone, in print and in the dark; text of data
+    and models is escaped.
+    """
+    from tasc.report import write_report
+
+    report = write_report(runs, out, title=title, progress=progress)
+    found: dict[str, Any] = {"written": out, "bytes": out.stat().st_size, **report.to_json()}
+    emit(found, as_json=as_json, human=lambda: _shown(out, [run.name for run in report.runs]))
+
+
+def _shown(out: Path, names: list[str]) -> Any:
+    from rich.text import Text
+
+    return Text(f"{out}: {', '.join(names)}", overflow="fold")

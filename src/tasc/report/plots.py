@@ -1,0 +1,115 @@
+"""One style for all figures: matplotlib SVG, safe for colour-blind readers, for light and for dark pages.
+
+A figure is drawn without a window and comes back as SVG text. The same values give the same text: no date, no random
+ids. Text stays text. Everything that is not data is drawn in one grey, which `inline` replaces by the page's own colour.
+"""
+
+import os
+import re
+import warnings
+from collections.abc import Callable
+from io import StringIO
+from typing import Any
+
+from tasc.files import atomic_write
+
+INK = "#767d89"  # readable on white and on black
+# about equally far from white and from black, and apart for the common kinds of colour blindness
+BLUE, ORANGE, GREEN, PURPLE, BROWN = "#3a83d0", "#cc7a12", "#12926f", "#b565a7", "#96804a"
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, BROWN, INK)
+MARKERS = ("o", "s", "^", "D", "v", "P")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+HATCHES = ("", "///", "...", "xxx")
+
+STYLE: dict[str, Any] = {
+    "axes.edgecolor": INK,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "axes.axisbelow": True,
+    "font.family": "DejaVu Sans",  # comes with matplotlib; measured with it, shown in the page's font
+    "font.size": 9.5,
+    "grid.alpha": 0.25,
+    "grid.color": INK,
+    "hatch.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "legend.labelcolor": INK,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "tasc",
+    "text.color": INK,
+    "text.parse_math": False,  # a dollar in a name is a dollar
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def draw(draw_on: Callable[[Any], None], *, width: float = 4.6, height: float = 2.9) -> str:
+    """SVG text of a figure.
+
+    Args:
+        draw_on: draws on a `matplotlib.figure.Figure`.
+        width, height: inches.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # letters that DejaVu lacks are only measured wrongly; the reader's fonts draw them
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        draw_on(figure)
+        buffer = StringIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    return _fonts(_plain(buffer.getvalue()))
+
+
+def inline(svg: str, *, prefix: str, label: str) -> str:
+    """The SVG as part of a page: ids of its own, the page's text colour, a label for those who do not see it.
+
+    Args:
+        svg: what `draw` gave.
+        prefix: in front of every id; letters, digits and `-`, another one for each figure of the page.
+        label: what the figure shows, as text.
+    """
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r'\bid="', f'id="{prefix}-', body)
+    body = re.sub(r"url\(#", f"url(#{prefix}-", body)
+    body = re.sub(r'xlink:href="#', f'xlink:href="#{prefix}-', body)
+    body = body.replace(INK, "currentColor")
+    quoted = _attribute(label)
+    return re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', rf'<svg role="img" aria-label="{quoted}" \1', body, count=1)
+
+
+def write(path: str | os.PathLike[str], svg: str) -> None:
+    """Write a figure, atomically.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with atomic_write(path) as file:
+        file.write(svg)
+
+
+def _plain(svg: str) -> str:
+    """Without the metadata block, which names the program and addresses of vocabularies."""
+    return re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+
+
+def _fonts(svg: str) -> str:
+    return svg.replace("'DejaVu Sans'", "system-ui, sans-serif")
+
+
+def _attribute(text: str) -> str:
+    """Escaped for an attribute, and for a replacement of `re.sub`."""
+    from html import escape
+
+    return escape(text, quote=True).replace("\\", r"\\")

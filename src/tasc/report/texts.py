@@ -1,0 +1,147 @@
+"""From ids to the text that people see: outputs cut into tokens, and generations pass by pass."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasc.corpus import load_tokenizer
+from tasc.draft import Drafter
+from tasc.draft.control import Control
+from tasc.draft.cost import StepCost
+from tasc.draft.interface import SOURCES
+from tasc.draft.recorded import Log, Recorded, read_log
+from tasc.errors import TascError
+from tasc.progress import Progress
+from tasc.replay.steps import Pass, passes_of
+from tasc.report.data import DraftedToken, Piece, Sample, Step, Walk
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from tasc.evals import Prediction
+    from tasc.vocab import EnrichedVocabulary
+
+SAMPLES, WALKS = 4, 3
+LONGEST_OUTPUT = 400  # characters of a sample
+MOST_STEPS = 24  # of a generation that is shown
+
+
+def cut(
+    text: str, tokenizer: "PreTrainedTokenizerFast", vocabulary: "EnrichedVocabulary"
+) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
+    """A text in base tokens and with n-grams merged; the pieces of either put together are the text."""
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+    ends = [end for _, end in offsets]
+    if ends:
+        ends[-1] = len(text)
+    before = _pieces(text, ends, [False] * len(ends))
+    merged = vocabulary.merge(ids).tolist()
+    merged_ends, place = [], 0
+    for token in merged:
+        place += len(vocabulary.ids_of(token))
+        merged_ends.append(ends[place - 1])
+    return before, _pieces(text, merged_ends, [token >= vocabulary.base_size for token in merged])
+
+
+def _pieces(text: str, ends: Sequence[int], ngrams: Sequence[bool]) -> tuple[Piece, ...]:
+    """Slices up to each end; a token that holds a part of a character only gets no text of its own."""
+    begin, pieces = 0, []
+    for end, is_ngram in zip(ends, ngrams, strict=True):
+        pieces.append(Piece(text[begin:end], is_ngram))
+        begin = max(begin, end)
+    return tuple(pieces)
+
+
+def samples(
+    rows: "Sequence[Prediction]", tokenizer: "PreTrainedTokenizerFast", vocabulary: "EnrichedVocabulary"
+) -> tuple[Sample, ...]:
+    """A few outputs of different lengths, evenly spaced over the sorted lengths."""
+    fitting = sorted(
+        {row.completion: row for row in rows if 0 < len(row.completion) <= LONGEST_OUTPUT}.values(),
+        key=lambda row: (len(row.completion), row.completion),
+    )
+    places = sorted({round(share * (len(fitting) - 1)) for share in (0.1, 0.4, 0.7, 0.95)}) if fitting else []
+    return tuple(
+        Sample(row.prompt, row.completion, row.reference, *cut(row.completion, tokenizer, vocabulary))
+        for row in (fitting[place] for place in places)
+    )
+
+
+def walks(
+    system: str,
+    drafter_file: Path,
+    log_file: Path,
+    tokenizer: "PreTrainedTokenizerFast",
+    vocabulary: "EnrichedVocabulary | None",
+    progress: Progress,
+) -> tuple[Walk, ...]:
+    """A few generations of a log, chosen for what there is to see; none where the files do not belong together."""
+    try:
+        drafter, log = Drafter.load(drafter_file), read_log(log_file)
+        control = _control(log, log_file)
+    except (TascError, OSError):
+        return ()
+    if not log.requests or log.about.get("fingerprint") not in (None, drafter.fingerprint):
+        return ()
+    with progress(f"replaying {system}", total=len(log.requests), unit="requests") as advance:
+        found = passes_of(drafter, log.requests, control, progress=advance)
+    known = [
+        (request, passes)
+        for request, passes in zip(log.requests, found, strict=True)
+        if passes and len(passes) <= MOST_STEPS and any(one.drafted for one in passes)
+    ]
+    known.sort(key=lambda pair: _interest(pair[1]), reverse=True)
+    return tuple(_walk(system, *pair, tokenizer, vocabulary) for pair in known[:WALKS])
+
+
+def _control(log: Log, path: Path) -> Control:
+    """As it was when the run began."""
+    options = {key: log.about[key] for key in ("max_draft", "min_gain", "switch_off") if key in log.about}
+    stored = log.about.get("cost")
+    curve = StepCost.default("cpu") if stored is None else StepCost.from_json(stored, source=str(path))
+    return Control(curve, **options)
+
+
+def _interest(passes: Sequence[Pass]) -> tuple[int, int, int]:
+    """Sources at work, then drafts that were cut short; of equal ones the longer generation."""
+    sources = {source for one in passes for source in one.sources}
+    cut_short = sum(0 < one.n_accepted < len(one.drafted) for one in passes)
+    return min(len(sources), len(SOURCES)), min(cut_short, 2), len(passes)
+
+
+def _walk(
+    system: str,
+    request: Recorded,
+    passes: Sequence[Pass],
+    tokenizer: "PreTrainedTokenizerFast",
+    vocabulary: "EnrichedVocabulary | None",
+) -> Walk:
+    def text(ids: Sequence[int]) -> str:
+        base = list(ids) if vocabulary is None else vocabulary.expand(list(ids)).tolist()
+        return str(tokenizer.decode(base, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def piece(before: list[int], token: int) -> str:
+        # as part of its text: some tokenizers drop the space in front of a lone token
+        whole, start = text([*before, token]), text(before)
+        return whole[len(start) :] if whole.startswith(start) else text([token])
+
+    steps, so_far = [], []
+    for one in passes:
+        shown, place = [], list(so_far)
+        for index, (token, source) in enumerate(zip(one.drafted, one.sources, strict=True)):
+            shown.append(DraftedToken(piece(place, token), source, index < one.n_accepted))
+            place.append(token)
+        kept = so_far + list(one.drafted[: one.n_accepted])
+        own = None if one.own is None else piece(kept, one.own)
+        steps.append(Step(text(so_far), tuple(shown), own))
+        so_far += one.produced
+    return Walk(system, text(request.prompt_ids), len(request.output_ids), tuple(steps))
+
+
+def tokenizer_of(folders: Sequence[Path]) -> "PreTrainedTokenizerFast | None":
+    """The tokenizer of the first folder that has one."""
+    for folder in folders:
+        if (folder / "tokenizer.json").is_file():
+            return load_tokenizer(folder)
+    return None
