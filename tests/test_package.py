@@ -31,7 +31,7 @@ def test_errors_come_without_anything_heavy():
     assert modules_after("import tasc; tasc.TascError, tasc.__version__") & HEAVY == set()
 
 
-@pytest.mark.parametrize("room", ["analysis", "corpus", "evals", "vocab"])
+@pytest.mark.parametrize("room", ["analysis", "corpus", "evals", "report", "vocab"])
 def test_rooms_that_work_on_ids_load_no_engine(room):
     package = __import__(f"tasc.{room}", fromlist=["__path__"])
     names = [f"tasc.{room}", *(f"tasc.{room}.{module.name}" for module in pkgutil.iter_modules(package.__path__))]

@@ -17,7 +17,7 @@ from tasc import __version__
 from tasc.cli import main
 from tasc.errors import DataError
 
-HEAVY = ("torch", "transformers", "datasets", "numba", "pandas", "sklearn")
+HEAVY = ("torch", "transformers", "datasets", "numba", "pandas", "sklearn", "matplotlib")
 
 
 def run_python(code: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,15 @@ def emit(
         return
     shown = human() if callable(human) else human
     Console(highlight=False).print(_table(report) if shown is None else shown)
+
+
+def write_plot(path: Path, svg: str) -> None:
+    """Writes a command's figure and says where."""
+    from tasc.files import atomic_write
+
+    with atomic_write(path) as file:
+        file.write(svg)
+    console.print(f"figure: {path}", markup=False, soft_wrap=True)
 
 
 def jsonable(value: Any) -> Any:

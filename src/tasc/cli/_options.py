@@ -5,6 +5,14 @@ from typing import Annotated
 
 import typer
 
+
+def _svg(path: Path | None) -> Path | None:
+    """Refuses another ending before the work begins, not after it."""
+    if path is not None and path.suffix.lower() != ".svg":
+        raise typer.BadParameter(f"figures are SVG files: give a name that ends in .svg, not {path.name}")
+    return path
+
+
 ModelOption = Annotated[
     str, typer.Option("--model", "-m", help="Checkpoint folder (what `tasc train` wrote) or Hub name.")
 ]
@@ -28,3 +36,4 @@ SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Leave unusable 
 PromptColumnOption = Annotated[str, typer.Option(help="Column of the prompt.")]
 CompletionColumnOption = Annotated[str, typer.Option(help="Column of the reference completion.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+PlotOption = Annotated[Path | None, typer.Option(callback=_svg, help="Also draw a figure into this SVG file.")]

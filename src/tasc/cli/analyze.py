@@ -7,7 +7,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from tasc.cli._console import emit, progress
+from tasc.cli import _options as options
+from tasc.cli._console import emit, progress, write_plot
 
 if TYPE_CHECKING:
     from tasc.analysis import Analysis, TextStats
@@ -29,6 +30,7 @@ def command(
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out and count them.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Use the first N rows of DATA only.")] = None,
     n_max: Annotated[int, typer.Option("--nmax", min=2, max=16, help="Longest n-gram of the mining run.")] = 4,
+    plot: options.PlotOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Measure how variable a task's inputs and outputs are, predict what shorter outputs would save, and advise.
@@ -51,6 +53,10 @@ def command(
         skip_bad=skip_bad,
     )
     analysis = analyze(tasks, tokenizer, eval_tasks=eval_tasks, n_max=n_max, progress=progress)
+    if plot is not None:
+        from tasc.report.command_plots import analysis_plot
+
+        write_plot(plot, analysis_plot(analysis))
     emit(analysis.to_dict(), as_json=as_json, human=lambda: _render(analysis))
 
 

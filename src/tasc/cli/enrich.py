@@ -8,7 +8,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from tasc.cli._console import emit, progress
+from tasc.cli import _options as options
+from tasc.cli._console import emit, progress, write_plot
 from tasc.cli._tasks import load_pair, warn
 from tasc.errors import OptionError
 
@@ -41,6 +42,7 @@ def command(
     messages_column: Annotated[str, typer.Option(help="Column of the chats.")] = "messages",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out and count them.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Use the first N rows of DATA only.")] = None,
+    plot: options.PlotOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Find the n-grams that dominate a task's outputs and make them tokens.
@@ -75,6 +77,10 @@ def command(
     )
     if report.prompt_drift:
         warn(f"{report.prompt_drift:,} prompts are tokenised differently (style {style})")
+    if plot is not None:
+        from tasc.report.command_plots import enrich_plot
+
+        write_plot(plot, enrich_plot(report))
     emit(report.to_json() | {"out": out}, as_json=as_json, human=lambda: _render(report, out))
 
 

@@ -11,7 +11,9 @@ from tasc.cli._console import emit, progress
 def command(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Run folders of `tasc demo` and `tasc train`; JSON of `eval`, `generate --compare`, `tune`."),
+        typer.Argument(
+            help="Run folders of `tasc demo` and `tasc train`; JSON of `eval`, `generate --compare`, `tune`."
+        ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The HTML file to write.")] = Path("report.html"),
     title: Annotated[str, typer.Option(help="Title of the page; default: the names of the runs.")] = "",

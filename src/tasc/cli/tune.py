@@ -7,7 +7,7 @@ import typer
 
 from tasc.cli import _drafters as drafters
 from tasc.cli import _options as options
-from tasc.cli._console import emit, progress
+from tasc.cli._console import emit, progress, write_plot
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -55,6 +55,7 @@ def command(
     prompt_column: options.PromptColumnOption = "prompt",
     completion_column: options.CompletionColumnOption = "completion",
     skip_bad: options.SkipBadOption = False,
+    plot: options.PlotOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """Fit a drafter to a task and a machine, and predict whether it will help there.
@@ -89,6 +90,10 @@ def command(
         tuning.drafter.save(target)
     report = {"drafter": drafter, "data": data, "log": log, "written": target, **more, "verdict": verdict(tuning)}
     report |= tuning.to_json()
+    if plot is not None:
+        from tasc.report.command_plots import tune_plot
+
+        write_plot(plot, tune_plot(report))
     emit(report, as_json=as_json, human=lambda: _render(report))
 
 

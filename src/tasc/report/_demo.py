@@ -123,11 +123,7 @@ def _model(system: System, systems: tuple[System, ...]) -> str:
 def _budgets(found: Mapping[str, Any]) -> Budgets | None:
     if not found.get("budgets"):
         return None
-    return Budgets(
-        tuple(budget_point(point) for point in found["budgets"]),
-        found["enriched"]["added"],
-        found["enriched"]["budget"]["reason"],
-    )
+    return Budgets(tuple(budget_point(point) for point in found["budgets"]), found["enriched"]["added"])
 
 
 def budget_point(point: Mapping[str, Any]) -> BudgetPoint:
@@ -165,7 +161,9 @@ def machine_facts(folder: Path) -> tuple[tuple[str, str], ...]:
     if machine:
         facts.append(("machine", f"{machine.get('cpus')} CPU cores, {machine.get('gpu') or 'no GPU'}"))
     if versions:
-        facts.append(("versions", ", ".join(f"{key} {versions[key]}" for key in ("tasc-lm", "torch") if key in versions)))
+        facts.append(
+            ("versions", ", ".join(f"{key} {versions[key]}" for key in ("tasc-lm", "torch") if key in versions))
+        )
     return tuple(facts)
 
 

@@ -73,7 +73,10 @@ def _verdict(report: Mapping[str, Any]) -> tuple[str, ...]:
         shorter = f"Training outputs take {after:.1f} instead of {before:.1f} tokens, {before / after:.2f} times fewer."
     if report["eval_nats_per_byte"] is None:
         return (shorter, "Without evaluation rows nothing is known about its quality.")
-    return (shorter, f"Loss on {report['eval_rows']:,} evaluation rows: {report['eval_nats_per_byte']:.4f} nats per byte.")
+    return (
+        shorter,
+        f"Loss on {report['eval_rows']:,} evaluation rows: {report['eval_nats_per_byte']:.4f} nats per byte.",
+    )
 
 
 def _next_steps(enriched: bool) -> tuple[str, ...]:

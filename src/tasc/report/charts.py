@@ -9,35 +9,36 @@ from tasc.report.data import (
     Budgets,
     Drafts,
     Estimate,
-    Ngram,
     System,
     Training,
     Tried,
 )
-from tasc.report.plots import COLOURS, DASHES, HATCHES, INK, MARKERS, draw
+from tasc.report.plots import COLOURS, DASHES, HATCHES, INK, MARKERS, SOURCES, draw
 
+BUDGET = "budget M (n-grams added)"
 CAP = 3  # points
 LONGEST_NAME = 24  # characters of a name on an axis
 
 
 def speed_ups(rows: Sequence[tuple[str, int, Estimate]]) -> str:
     """Speed-up of systems, a row for each (name, batch size, speed-up), with the range over the rounds."""
+    names = {name for name, _, _ in rows}
+    return draw(lambda figure: speed_ups_on(figure.subplots(), rows), height=1.3 + 0.42 * len(names))
+
+
+def speed_ups_on(axes: Any, rows: Sequence[tuple[str, int, Estimate]]) -> None:
+    """`speed_ups` on given axes."""
     batches = sorted({batch for _, batch, _ in rows})
     names = list(dict.fromkeys(name for name, _, _ in rows))
-
-    def on(figure: Any) -> None:
-        axes = figure.subplots()
-        for number, batch in enumerate(batches):
-            shown = [(names.index(name), one) for name, size, one in rows if size == batch]
-            offset = 0.16 * (number - (len(batches) - 1) / 2)
-            _points(axes, [(one, place + offset) for place, one in shown], number, f"batch {batch}")
-        axes.axvline(1, color=INK, linewidth=1)
-        _names(axes, names)
-        axes.set_xlim(left=0)
-        axes.set_xlabel("speed-up (times as fast as plain decoding)")
-        _legend_above(axes, len(batches))
-
-    return draw(on, height=1.3 + 0.42 * len(names))
+    for number, batch in enumerate(batches):
+        shown = [(names.index(name), one) for name, size, one in rows if size == batch]
+        offset = 0.16 * (number - (len(batches) - 1) / 2)
+        _points(axes, [(one, place + offset) for place, one in shown], number, f"batch {batch}")
+    axes.axvline(1, color=INK, linewidth=1)
+    _names(axes, names)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("speed-up (times as fast as plain)")
+    _legend_above(axes, len(batches))
 
 
 def quality(rows: Sequence[tuple[str, Estimate]], label: str) -> str:
@@ -62,7 +63,7 @@ def trade_off(rows: Sequence[tuple[str, Estimate, Estimate]], label: str, batch_
                 speed.value, good.value, xerr=_error([speed]), yerr=_error([good]),
                 fmt=MARKERS[number % 6], color=COLOURS[number % 6], capsize=CAP, label=_short(name), linewidth=1.2,
             )  # fmt: skip
-        axes.set_xlabel(f"speed-up at batch {batch_size} (times as fast as plain decoding)")
+        axes.set_xlabel(f"speed-up at batch {batch_size} (times as fast as plain)")
         axes.set_ylabel(f"{label} (95% interval)")
         axes.set_xlim(left=0)
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2, borderaxespad=0.6)
@@ -100,47 +101,46 @@ def budgets(curve: Budgets, measured: Sequence[tuple[str, int, float]]) -> str:
     Args:
         measured: name, budget, passes per output.
     """
-    xs = [point.budget for point in curve.points]
+    return draw(lambda figure: budgets_on(figure.subplots(), curve, measured))
 
-    def on(figure: Any) -> None:
-        axes = figure.subplots()
-        ys = [point.steps for point in curve.points]
-        axes.fill_between(xs, [y.low for y in ys], [y.high for y in ys], color=COLOURS[0], alpha=0.2, linewidth=0)
-        axes.plot(xs, [y.value for y in ys], color=COLOURS[0], marker=MARKERS[0], label="expected, held-out outputs")
-        if measured:
-            axes.plot(
-                [budget for _, budget, _ in measured], [passes for _, _, passes in measured], linestyle="",
-                color=COLOURS[1], marker=MARKERS[1], markersize=8, label="measured with the models",
-            )  # fmt: skip
-        _chosen(axes, curve.chosen)
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("budget M (n-grams added)")
-        axes.set_ylabel("decoding steps per output")
-        axes.legend()
 
-    return draw(on)
+def budgets_on(axes: Any, curve: Budgets, measured: Sequence[tuple[str, int, float]]) -> None:
+    """`budgets` on given axes."""
+    xs, ys = [point.budget for point in curve.points], [point.steps for point in curve.points]
+    ends = [_ends(y) for y in ys]
+    axes.fill_between(
+        xs, [low for low, _ in ends], [high for _, high in ends], color=COLOURS[0], alpha=0.2, linewidth=0
+    )
+    axes.plot(xs, [y.value for y in ys], color=COLOURS[0], marker=MARKERS[0], label="expected, held-out outputs")
+    if measured:
+        axes.plot(
+            [budget for _, budget, _ in measured], [passes for _, _, passes in measured], linestyle="",
+            color=COLOURS[1], marker=MARKERS[1], markersize=8, label="measured with the models",
+        )  # fmt: skip
+    _chosen(axes, curve.chosen)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(BUDGET)
+    axes.set_ylabel("decoding steps per output")
+    axes.legend()
 
 
 def cost_by_budget(curve: Budgets) -> str:
     """Expected decoding time against the budget, relative to none; the interval is that of the steps."""
+    return draw(lambda figure: cost_by_budget_on(figure.subplots(), curve))
+
+
+def cost_by_budget_on(axes: Any, curve: Budgets) -> None:
+    """`cost_by_budget` on given axes."""
     xs = [point.budget for point in curve.points]
-
-    def on(figure: Any) -> None:
-        axes = figure.subplots()
-        scaled = [
-            (point.cost, *(point.cost * end / point.steps.value for end in _ends(point.steps))) for point in curve.points
-        ]
-        axes.fill_between(
-            xs, [100 * low for _, low, _ in scaled], [100 * high for *_, high in scaled],
-            color=COLOURS[0], alpha=0.2, linewidth=0,
-        )  # fmt: skip
-        axes.plot(xs, [100 * cost for cost, _, _ in scaled], color=COLOURS[0], marker=MARKERS[0])
-        _chosen(axes, curve.chosen)
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("budget M (n-grams added)")
-        axes.set_ylabel("expected decoding time (% of plain)")
-
-    return draw(on)
+    percent = [100 * point.cost for point in curve.points]
+    # the time is proportional to the steps
+    low, high = ([100 * p.cost * _ends(p.steps)[side] / p.steps.value for p in curve.points] for side in (0, 1))
+    axes.fill_between(xs, low, high, color=COLOURS[0], alpha=0.2, linewidth=0)
+    axes.plot(xs, percent, color=COLOURS[0], marker=MARKERS[0])
+    _chosen(axes, curve.chosen)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(BUDGET)
+    axes.set_ylabel("expected time (% of plain)")
 
 
 def quality_by_budget(rows: Sequence[tuple[int, Estimate]], label: str, chosen: int | None) -> str:
@@ -156,7 +156,7 @@ def quality_by_budget(rows: Sequence[tuple[int, Estimate]], label: str, chosen: 
         if chosen is not None:
             _chosen(axes, chosen)
         axes.margins(x=0.12)
-        axes.set_xlabel("budget M (n-grams added)")
+        axes.set_xlabel(BUDGET)
         axes.set_ylabel(f"{label} (95% interval)")
 
     return draw(on)
@@ -178,7 +178,7 @@ def acceptance_by_position(series: Sequence[Drafts]) -> str:
         axes.set_ylim(0, 104)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel("place in the draft (tokens)")
-        axes.set_ylabel("accepted (% of drafted, 95% interval)")
+        axes.set_ylabel("accepted (% of drafted)")
         if len(series) > 1:
             axes.legend()
 
@@ -192,7 +192,7 @@ def acceptance_by_source(rows: Sequence[Acceptance]) -> str:
         axes = figure.subplots()
         for place, one in enumerate(rows):
             axes.barh(
-                place, 100 * one.share.value, height=0.55, color=COLOURS[place % 6], xerr=_error([one.share], 100),
+                place, 100 * one.share.value, height=0.55, color=SOURCES.get(one.name, INK), xerr=_error([one.share], 100),
                 ecolor=INK, capsize=CAP,
             )  # fmt: skip
         _names(axes, [f"{one.name}\n{one.drafted:,} drafted" if one.drafted else one.name for one in rows])
@@ -220,7 +220,7 @@ def time_shares(systems: Sequence[System]) -> str:
             left = [a + b for a, b in zip(left, values, strict=True)]
         _names(axes, [name for name, _ in shown])
         axes.grid(axis="y", visible=False)
-        axes.set_xlabel(f"milliseconds per output (batch {shown[0][1].batch_size}, one run over all test rows)")
+        axes.set_xlabel(f"time per output (ms) at batch {shown[0][1].batch_size}")
         _legend_above(axes, 1)
 
     return draw(on, height=1.75 + 0.42 * len(shown))
@@ -249,63 +249,24 @@ def training(runs: Sequence[Training], *, evaluations: bool) -> str:
     return draw(on)
 
 
-def tried(rows: Sequence[Tried], plain_ms: float, chosen: int | None) -> str:
+def tried(rows: Sequence[Tried], plain_ms: float) -> str:
     """Candidates of `tasc tune`: milliseconds per output against the longest draft."""
-    names = list(dict.fromkeys(one.name for one in rows))
-
-    def on(figure: Any) -> None:
-        axes = figure.subplots()
-        for number, name in enumerate(names):
-            points = sorted((one.max_draft, one.ms) for one in rows if one.name == name)
-            axes.plot(
-                [length for length, _ in points], [ms for _, ms in points], color=COLOURS[number % 6],
-                marker=MARKERS[number % 6], linestyle=DASHES[number % 6], label=_short(name) if number < 6 else None,
-            )  # fmt: skip
-        axes.axhline(plain_ms, color=INK, linewidth=1)
-        axes.annotate("plain decoding", (1, plain_ms), xycoords=("axes fraction", "data"), ha="right", va="bottom")
-        if chosen is not None:
-            _chosen(axes, chosen, "chosen: {}")
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("longest draft (tokens)")
-        axes.set_ylabel("time per output by the cost curve (ms)")
-        axes.legend(loc="lower right")
-
-    return draw(on)
+    return draw(lambda figure: tried_on(figure.subplots(), rows, plain_ms))
 
 
-def saved_by_ngrams(ngrams: Sequence[Ngram], tokens: int) -> str:
-    """Share of the training outputs' tokens that the first n-grams save, against their number."""
-
-    def on(figure: Any) -> None:
-        axes = figure.subplots()
-        total, line = 0, [0.0]
-        for ngram in ngrams:
-            total += ngram.saved
-            line.append(100 * total / tokens)
-        axes.plot(range(len(line)), line, color=COLOURS[0])
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("n-grams, the most useful first")
-        axes.set_ylabel("tokens saved (% of the training outputs)")
-
-    return draw(on)
-
-
-def shortening(rows: Sequence[tuple[int, Estimate]], plain: float) -> str:
-    """Predicted tokens per held-out output against the budget, with 95% intervals."""
-
-    def on(figure: Any) -> None:
-        axes = figure.subplots()
-        axes.errorbar(
-            [budget for budget, _ in rows], [one.value for _, one in rows], yerr=_error([one for _, one in rows]),
-            color=COLOURS[0], marker=MARKERS[0], capsize=CAP,
+def tried_on(axes: Any, rows: Sequence[Tried], plain_ms: float) -> None:
+    """`tried` on given axes; names are given to the first six of many candidates."""
+    for number, name in enumerate(dict.fromkeys(one.name for one in rows)):
+        points = sorted((one.max_draft, one.ms) for one in rows if one.name == name)
+        axes.plot(
+            [length for length, _ in points], [ms for _, ms in points], color=COLOURS[number % 6],
+            marker=MARKERS[number % 6], linestyle=DASHES[number % 6], label=_short(name) if number < 6 else None,
         )  # fmt: skip
-        axes.axhline(plain, color=INK, linewidth=1)
-        axes.annotate("base tokens", (1, plain), xycoords=("axes fraction", "data"), ha="right", va="bottom")
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("budget M (n-grams added)")
-        axes.set_ylabel("tokens per held-out output (95% interval)")
-
-    return draw(on)
+    level(axes, plain_ms, "plain decoding")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("longest draft (tokens)")
+    axes.set_ylabel("time per output by the curve (ms)")
+    axes.legend(loc="lower right")
 
 
 def _points(axes: Any, points: Sequence[tuple[Estimate, float]], number: int, label: str | None) -> None:
@@ -341,6 +302,15 @@ def _short(name: str) -> str:
 
 def _legend_above(axes: Any, columns: int) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0.2)
+
+
+def level(axes: Any, value: float, label: str) -> None:
+    """A line across, with its name at the right end."""
+    axes.axhline(value, color=INK, linewidth=1)
+    axes.annotate(
+        label, (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom",
+        xytext=(0, 2), textcoords="offset points",
+    )  # fmt: skip
 
 
 def _chosen(axes: Any, place: int, label: str = "M = {}") -> None:

@@ -137,11 +137,10 @@ class BudgetPoint:
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """The curve, the budget of this run, and why."""
+    """The curve in ascending order, and the budget of this run."""
 
     points: tuple[BudgetPoint, ...]
     chosen: int
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

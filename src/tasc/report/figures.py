@@ -26,13 +26,13 @@ class _Page:
     def show(self, svg: str, caption: str, values: str) -> Shown:
         self.number += 1
         text = plots.inline(svg, prefix=f"{self.prefix}f{self.number}", label=f"{caption} {values}")
-        return Shown(Markup(text), caption)  # noqa: S704 (drawn by matplotlib, which escapes text)
+        return Shown(Markup(text), caption)  # matplotlib escapes text, `inline` the label
 
 
 def of(run: Run, prefix: str) -> dict[str, list[Shown]]:
-    """The figures of a run by section; a section without data gets none."""
+    """The figures of a run by section, none where there is no data."""
     page = _Page(prefix)
-    sections = {
+    return {
         "headline": _headline(run, page),
         "lengths": _lengths(run, page),
         "budget": _budget(run, page),
@@ -41,7 +41,6 @@ def of(run: Run, prefix: str) -> dict[str, list[Shown]]:
         "training": _training(run, page),
         "tried": _tried(run, page),
     }
-    return {name: shown for name, shown in sections.items() if shown}
 
 
 def compared(report: Report) -> list[Shown]:
@@ -179,7 +178,7 @@ def _tried(run: Run, page: _Page) -> list[Shown]:
     plain_ms = run.systems[0].speeds[0].ms
     values = "; ".join(f"{one.name}, {one.max_draft}: {one.ms:.2f} ms" for one in run.tried)
     caption = "Candidates on the rows that choose between them, by the cost curve alone."
-    return [page.show(charts.tried(run.tried, plain_ms, None), caption, values)]
+    return [page.show(charts.tried(run.tried, plain_ms), caption, values)]
 
 
 def _words(one: Estimate, digits: int) -> str:

@@ -128,6 +128,7 @@ def _environment() -> Any:
         "times": lambda one: f"{one.value:.1f}\u00d7",
         "interval": _interval,
         "fastest": verdict.fastest,
+        "budget": verdict.budget,
         "sources_of": lambda walks: _sources(walks),
     }
     return environment

@@ -4,14 +4,12 @@ A figure is drawn without a window and comes back as SVG text. The same values g
 ids. Text stays text. Everything that is not data is drawn in one grey, which `inline` replaces by the page's own colour.
 """
 
-import os
 import re
 import warnings
 from collections.abc import Callable
+from html import escape
 from io import StringIO
 from typing import Any
-
-from tasc.files import atomic_write
 
 INK = "#767d89"  # readable on white and on black
 # about equally far from white and from black, and apart for the common kinds of colour blindness
@@ -20,23 +18,24 @@ COLOURS = (BLUE, ORANGE, GREEN, PURPLE, BROWN, INK)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 HATCHES = ("", "///", "...", "xxx")
+SOURCES = {"corpus": BLUE, "neighbour": PURPLE, "prompt": ORANGE, "output": GREEN, "memory": BROWN}  # as on the page
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {  # matplotlib names the keys in a type of its own
     "axes.edgecolor": INK,
     "axes.grid": True,
     "axes.labelcolor": INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",
-    "axes.titlesize": 10,
+    "axes.titlesize": 10.5,
     "axes.axisbelow": True,
     "font.family": "DejaVu Sans",  # comes with matplotlib; measured with it, shown in the page's font
-    "font.size": 9.5,
+    "font.size": 10,
     "grid.alpha": 0.25,
     "grid.color": INK,
     "hatch.linewidth": 0.6,
     "legend.frameon": False,
-    "legend.fontsize": 9,
+    "legend.fontsize": 9.5,
     "legend.labelcolor": INK,
     "lines.linewidth": 1.8,
     "lines.markersize": 5.5,
@@ -49,7 +48,7 @@ STYLE: dict[str, Any] = {
 }
 
 
-def draw(draw_on: Callable[[Any], None], *, width: float = 4.6, height: float = 2.9) -> str:
+def draw(draw_on: Callable[[Any], None], *, width: float = 4.4, height: float = 2.9) -> str:
     """SVG text of a figure.
 
     Args:
@@ -86,17 +85,9 @@ def inline(svg: str, *, prefix: str, label: str) -> str:
     body = re.sub(r'xlink:href="#', f'xlink:href="#{prefix}-', body)
     body = body.replace(INK, "currentColor")
     quoted = _attribute(label)
-    return re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', rf'<svg role="img" aria-label="{quoted}" \1', body, count=1)
-
-
-def write(path: str | os.PathLike[str], svg: str) -> None:
-    """Write a figure, atomically.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    with atomic_write(path) as file:
-        file.write(svg)
+    return re.sub(
+        r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', rf'<svg role="img" aria-label="{quoted}" \1', body, count=1
+    )
 
 
 def _plain(svg: str) -> str:
@@ -110,6 +101,4 @@ def _fonts(svg: str) -> str:
 
 def _attribute(text: str) -> str:
     """Escaped for an attribute, and for a replacement of `re.sub`."""
-    from html import escape
-
     return escape(text, quote=True).replace("\\", r"\\")

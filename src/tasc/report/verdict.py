@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tasc.report.data import Estimate, System
+from tasc.report.data import Budgets, Estimate, System
 
 QUICK = (
     "This was a quick run: too few training steps and test rows for quality or speed to mean anything. "
@@ -40,6 +40,17 @@ def model_of(system: System, systems: Sequence[System]) -> System:
     return next((s for s in systems if s.changed is None and s.budget == system.budget), system)
 
 
+def budget(curve: Budgets) -> str:
+    """Where the curve is lowest, and where this run is."""
+    lowest = min(curve.points, key=lambda point: point.cost)
+    text = (
+        f"This run adds {curve.chosen:,} n-grams. Expected decoding time is lowest with {lowest.budget:,}: "
+        f"{lowest.cost:.0%} of plain decoding"
+    )
+    here = next((point for point in curve.points if point.budget == curve.chosen), None)
+    return f"{text}." if here is None or here is lowest else f"{text}; with {here.budget:,} it is {here.cost:.0%}."
+
+
 def next_steps(*, quick: bool) -> tuple[str, ...]:
     """After a demo."""
     if quick:
@@ -60,7 +71,8 @@ def _speed_up(system: System) -> Estimate:
 def _sentence(system: System, reference: System) -> str:
     parts = [_speed(system, reference)]
     if system.changed is not None:
-        parts.append("the same outputs" if system.changed == 0 else f"{system.changed} outputs differ")
+        same = "the same outputs as without drafts"
+        parts.append(same if system.changed == 0 else f"{system.changed} outputs differ from those without drafts")
     elif system.difference is not None:
         parts.append(_quality(system.difference, system.quality[0].label if system.quality else "quality"))
     return f"{system.name}: {', '.join(parts)}."
