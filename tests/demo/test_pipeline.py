@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -6,8 +7,10 @@ from tasc.corpus import load_tasks
 from tasc.demo import QUICK, Scale, run_demo
 from tasc.draft import Drafter
 from tasc.draft.cost import StepCost
+from tasc.draft.recorded import read_log
 from tasc.errors import OptionError
 from tasc.evals import read_predictions
+from tasc.report import read_run
 
 TINY = Scale(
     train_rows=96, validation_rows=8, test_rows=12, budget=20, steps=2, batch_size=8, timed={8: (8, 2), 1: (2, 2)}
@@ -37,6 +40,55 @@ def test_the_run_folder_has_everything(finished):
     for name in ("baseline", "enriched", "drafts", "enriched-drafts"):
         rows = read_predictions(out / f"outputs-{name}.jsonl")
         assert [row.prompt for row in rows] == load_tasks(out / "data", split="test").prompts
+
+
+@pytest.mark.slow
+def test_the_report_loads_nothing_and_shows_the_run(finished):
+    out, _, _ = finished
+    text = (out / "report.html").read_text(encoding="utf-8")
+    assert len(text.encode()) < 3_000_000
+    assert not re.search(r"""(?:src|href)=["']?https?:""", text)
+    for section in ("Quality and speed", "What the outputs look like", "How many n-grams", "Where the time went"):
+        assert f"<h2>{section}</h2>" in text
+    run = read_run(out)
+    assert [system.name for system in run.systems] == ["baseline", "enriched", "drafts", "enriched + drafts"]
+    assert all(len(system.passes) == TINY.test_rows for system in run.systems)
+    assert [point.budget for point in run.budgets.points] == [0, 3, 7, 10, 13, 20, 33]
+    assert {walk.system for walk in run.walks} == {"drafts", "enriched + drafts"}
+
+
+@pytest.mark.slow
+def test_generations_step_by_step_end_in_what_was_written(finished):
+    out, _, _ = finished
+    for system, name in (("drafts", "drafts"), ("enriched + drafts", "enriched-drafts")):
+        written = {row.prompt: row for row in read_predictions(out / f"outputs-{name}.jsonl")}
+        walks = [walk for walk in read_run(out).walks if walk.system == system]
+        assert walks
+        for walk in walks:
+            row = next(row for prompt, row in written.items() if prompt in walk.prompt)
+            assert len(walk.steps) == row.passes
+            last = walk.steps[-1]
+            text = last.before + "".join(one.text for one in last.drafted if one.accepted) + (last.own or "")
+            assert text.startswith(row.completion)
+
+
+@pytest.mark.slow
+def test_the_time_of_a_system_has_its_parts(finished):
+    _, report, _ = finished
+    for row, quality in zip(report.to_json()["systems"], report.quality, strict=True):
+        parts = row["time"]
+        assert parts["prefill_ms"] > 0
+        assert (parts["drafting_ms"] > 0) is (row["drafts"] is not None)
+        done = quality.completions.generated
+        whole = parts["prefill_ms"] + parts["drafting_ms"] + parts["other_passes_ms"]
+        assert whole == pytest.approx(sum(done.ms) / len(done.ms))
+
+
+@pytest.mark.slow
+def test_the_log_holds_each_test_row_once(finished):
+    out, _, _ = finished
+    for name in ("drafts", "enriched-drafts"):
+        assert len(read_log(out / f"requests-{name}.jsonl").requests) == TINY.test_rows
 
 
 @pytest.mark.slow

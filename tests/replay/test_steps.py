@@ -13,7 +13,7 @@ from tasc.replay import replay
 from tasc.replay.steps import Pass, passes_of
 
 PROMPTS = [(20, 21), (22,), (23, 24, 25), (26,)]
-OUTPUTS = [tuple(range(30, 30 + n)) + (0,) for n in (9, 4, 14, 1)]
+OUTPUTS = [(*range(30, 30 + n), 0) for n in (9, 4, 14, 1)]
 TABLE = dict(zip(PROMPTS, OUTPUTS, strict=True))
 
 

@@ -3,13 +3,15 @@
 import base64
 import hashlib
 import re
+from collections import defaultdict
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 
 from report_runs import full_report, full_run
-from tasc.report import Report, Run, render
+from tasc.report import Report, Run, figures, render
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;{{ 7 * 7 }}"
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -50,14 +52,26 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page():
-    return Page(render(full_report()))
+def text():
+    return render(full_report())
+
+
+@pytest.fixture(scope="module")
+def page(text):
+    return Page(text)
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Drawing takes most of the time."""
+    monkeypatch.setattr(figures, "of", lambda run, prefix: defaultdict(list))
+    monkeypatch.setattr(figures, "compared", lambda report: [])
 
 
 def test_every_section_is_there_under_one_title_without_skipped_levels(page):
     levels = [level for level, _ in page.headings()]
     assert levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in pairwise(levels))
     assert [text for level, text in page.headings() if level == 2] == [
         "Verdict",
         "Quality and speed",
@@ -79,8 +93,7 @@ def test_sections_without_data_are_left_out():
     assert page.all("svg") == page.all("table") == page.all("details") == []
 
 
-def test_nothing_is_loaded_and_the_policy_names_the_one_script(page):
-    text = render(full_report())
+def test_nothing_is_loaded_and_the_policy_names_the_one_script(page, text):
     assert not re.search(r"""(?:src|href)\s*=\s*["']?\s*(?:https?:)?//""", text)
     assert not re.search(r"url\((?!#)", text)
     assert "@import" not in text
@@ -94,11 +107,16 @@ def test_nothing_is_loaded_and_the_policy_names_the_one_script(page):
     assert len(text.encode()) < 3_000_000
 
 
-def test_text_of_data_and_models_is_shown_and_never_run():
+@pytest.fixture(scope="module")
+def two():
+    """Two runs, with hostile text wherever there is text."""
     hostile = full_run(HOSTILE, name=HOSTILE)
     hostile = replace(hostile, systems=tuple(replace(one, name=one.name + HOSTILE) for one in hostile.systems))
-    text = render(Report(HOSTILE, (hostile, full_run(HOSTILE, name="other"))))
-    page = Page(text)
+    return render(Report(HOSTILE, (hostile, full_run(HOSTILE, name="other"))))
+
+
+def test_text_of_data_and_models_is_shown_and_never_run(two):
+    page, text = Page(two), two
     assert len(page.all("script")) == 1
     assert page.all("img") == []
     assert "alert(1)" not in text.replace("&lt;script&gt;alert(1)", "")
@@ -108,9 +126,8 @@ def test_text_of_data_and_models_is_shown_and_never_run():
     assert "49" not in {data.strip() for _, data in page.texts}
 
 
-def test_ids_are_unique_and_every_reference_has_its_target():
-    text = render(Report("two", (full_run(), full_run(name="demo-2"))))
-    page = Page(text)
+def test_ids_are_unique_and_every_reference_has_its_target(two):
+    page, text = Page(two), two
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     references = re.findall(r'(?:href="#|url\(#|aria-labelledby=")([^")]+)', text)
@@ -127,8 +144,7 @@ def test_figures_say_in_words_what_they_show(page):
     assert all(text.strip() for tag, text in page.texts if tag == "figcaption")
 
 
-def test_all_passes_stand_on_the_page_with_what_became_of_each_token():
-    text = render(full_report())
+def test_all_passes_stand_on_the_page_with_what_became_of_each_token(text):
     assert text.count('<li class="pass">') == 6
     assert text.count('class="tok corpus yes"') == 2 * 3 + 1  # and the legend
     assert text.count('class="tok prompt no"') == 2
@@ -137,6 +153,7 @@ def test_all_passes_stand_on_the_page_with_what_became_of_each_token():
     assert "Pass 3 of 3: nothing drafted, 1 token of the model's own." in text
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_headline_is_the_fastest_system_that_is_not_known_to_be_worse():
     def headline(run):
         text = " ".join(render(Report("r", (run,))).split())
@@ -153,6 +170,7 @@ def test_the_headline_is_the_fastest_system_that_is_not_known_to_be_worse():
     assert headline(replace(run, systems=(run.systems[0], low, run.systems[2], fast)))[0] == "4.5×"
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_several_runs_stand_side_by_side():
     page = Page(render(Report("two", (full_run(name="first"), full_run(name="second")))))
     tops = [text for level, text in page.headings() if level == 2]
@@ -162,5 +180,5 @@ def test_several_runs_stand_side_by_side():
     assert {"href": "#r1"} in page.all("a")
 
 
-def test_the_same_report_gives_the_same_page():
-    assert render(full_report()) == render(full_report())
+def test_the_same_report_gives_the_same_page(text):
+    assert render(full_report()) == text
