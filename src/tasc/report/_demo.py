@@ -52,7 +52,10 @@ def read_demo(folder: Path, found: Mapping[str, Any], *, name: str, progress: Pr
         kind="demo",
         facts=_facts(folder, found),
         warning=verdict.QUICK if found["quick"] else "",
-        verdict=(found["analysis"]["recommendation"]["text"], *verdict.verdict(systems)),
+        verdict=(
+            f"Predicted before training: {found['analysis']['recommendation']['text']}",
+            *verdict.verdict(systems),
+        ),
         next_steps=verdict.next_steps(quick=found["quick"]),
         systems=systems,
         test_rows=found["scale"]["test_rows"],
