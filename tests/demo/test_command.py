@@ -1,8 +1,10 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
+from tasc.cli import demo
 from tasc.cli.main import app
 from tasc.corpus import load_tasks
 
@@ -23,6 +25,13 @@ def test_data_only_says_what_to_do_next(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     assert "cd data\n" in result.stdout
     assert "tasc analyze train.jsonl --tokenizer base\n" in result.stdout
+
+
+def test_it_ends_with_the_path_of_the_report(monkeypatch, tmp_path):
+    monkeypatch.setattr(demo, "_run", lambda folder, **options: SimpleNamespace(to_json=lambda: {"out": str(folder)}))
+    result = CliRunner().invoke(app, ["demo", "-o", str(tmp_path / "run"), "--json"])
+    assert json.loads(result.stdout) == {"out": str(tmp_path / "run")}
+    assert result.stderr.endswith(f"report: {tmp_path / 'run' / 'report.html'}\n")
 
 
 @pytest.mark.parametrize("wrong", [["--seed", "-1"], ["--slow"]])

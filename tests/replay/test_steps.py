@@ -39,14 +39,15 @@ def test_the_passes_bring_the_output_and_are_those_that_were_recorded(log):
         assert sum((one.produced for one in passes), ()) == request.output_ids
         assert [len(one.drafted) for one in passes] == list(request.drafted)
         assert [one.n_accepted for one in passes] == list(request.accepted)
-    assert sum(len(passes) for passes in found) == log.passes
-    assert any(0 < one.n_accepted < len(one.drafted) for passes in found for one in passes)
+    known = [passes for passes in found if passes is not None]
+    assert sum(map(len, known)) == log.passes
+    assert any(0 < one.n_accepted < len(one.drafted) for passes in known for one in passes)
 
 
 def test_sources_are_named_as_the_drafter_said(log):
     drafted, accepted = Counter(), Counter()
     for passes in passes_of(drafter(), log.requests, control()):
-        for one in passes:
+        for one in passes or ():
             assert len(one.sources) == len(one.drafted)
             drafted.update(one.sources)
             accepted.update(one.sources[: one.n_accepted])
