@@ -266,7 +266,7 @@ def tried_on(axes: Any, rows: Sequence[Tried], plain_ms: float) -> None:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("longest draft (tokens)")
     axes.set_ylabel("time per output by the curve (ms)")
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
 
 
 def _points(axes: Any, points: Sequence[tuple[Estimate, float]], number: int, label: str | None) -> None:
