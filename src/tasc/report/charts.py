@@ -121,7 +121,7 @@ def budgets_on(axes: Any, curve: Budgets, measured: Sequence[tuple[str, int, flo
     axes.set_ylim(bottom=0)
     axes.set_xlabel(BUDGET)
     axes.set_ylabel("decoding steps per output")
-    axes.legend()
+    axes.legend(loc="best")
 
 
 def cost_by_budget(curve: Budgets) -> str:
