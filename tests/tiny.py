@@ -60,7 +60,7 @@ def ignore_merges_bpe(
     """Like Llama 3: byte-level BPE that takes a whole pre-token from the vocabulary before any merge, with BOS."""
     wrapped = byte_level_bpe(texts, vocab_size=vocab_size, ignore_merges=True)
     wrapped.add_special_tokens({"bos_token": "<|begin_of_text|>"})
-    _put_bos_in_front(wrapped)
+    put_bos_in_front(wrapped)
     wrapped.chat_template = BOS_CHAT_TEMPLATE if chat else None
     return wrapped
 
@@ -130,12 +130,12 @@ def _with_bos_and_eos(tokenizer: Tokenizer, chat: bool) -> PreTrainedTokenizerFa
         pad_token="</s>",
         clean_up_tokenization_spaces=False,
     )
-    _put_bos_in_front(wrapped)
+    put_bos_in_front(wrapped)
     wrapped.chat_template = BOS_CHAT_TEMPLATE if chat else None
     return wrapped
 
 
-def _put_bos_in_front(tokenizer: PreTrainedTokenizerFast) -> None:
+def put_bos_in_front(tokenizer: PreTrainedTokenizerFast) -> None:
     bos, bos_id = str(tokenizer.bos_token), tokenizer.bos_token_id
     template = processors.TemplateProcessing(
         single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, bos_id)]

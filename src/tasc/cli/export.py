@@ -1,4 +1,4 @@
-"""`tasc export`: a drafter in the files of other engines."""
+"""`tasc export`: a drafter, or an enriched model, in the files of other engines."""
 
 import shlex
 from pathlib import Path
@@ -13,12 +13,15 @@ from tasc.cli._tasks import warn
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from tasc.corpus import Tasks
+    from tasc.export.gguf import Check
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Write a drafter in the files of llama.cpp or SGLang, and beside them what they were made from.",
+    help="Write a drafter or a model in the files of llama.cpp or SGLang, and beside them what they were made from.",
 )
 
 FileArgument = Annotated[Path, typer.Argument(help="Drafter file from `tasc draft build`.")]
@@ -84,6 +87,112 @@ def sglang_corpus(
             f"{counts['changed']:,} of {counts['lines']:,} lines are read back as other ids, so SGLang drafts less from them"
         )
     _show(about, out.parent, _corpus_rows(counts), as_json=as_json)
+
+
+@app.command("gguf")
+def gguf(
+    run: Annotated[Path, typer.Argument(help="Checkpoint folder, such as `tasc train` wrote.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="GGUF to write.")],
+    llama_cpp: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of llama.cpp, or of the unpacked source package of llama-cpp-python, for its converter.",
+            envvar="LLAMA_CPP",
+        ),
+    ] = None,
+    outtype: Annotated[
+        str, typer.Option(help="Type of the weights: auto (16 bits, as the checkpoint's), f32, f16, bf16 or q8_0.")
+    ] = "auto",
+    pre: Annotated[
+        str | None,
+        typer.Option(
+            help="llama.cpp's name for how the tokenizer splits text, if llama.cpp does not know the tokenizer."
+        ),
+    ] = None,
+    check: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Compare llama.cpp with transformers: ids of all prompts in --data, greedy outputs of the first N.",
+        ),
+    ] = None,
+    data: Annotated[str | None, typer.Option("--data", "-d", help="Task rows for --check.")] = None,
+    split: options.SplitOption = None,
+    template: options.TemplateOption = "auto",
+    max_new_tokens: options.MaxNewTokensOption = None,
+    limit: options.LimitOption = None,
+    prompt_column: options.PromptColumnOption = "prompt",
+    completion_column: options.CompletionColumnOption = "completion",
+    trust_remote_code: options.TrustOption = False,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Convert a model to a GGUF with llama.cpp's own converter, n-grams included, and write OUT.about.json.
+
+    What was written is read back and must hold the checkpoint's tokens, merges and special tokens. Tokenizers with which
+    llama.cpp would read n-grams into prompts are refused. `--check` needs llama-cpp-python.
+    """
+    from tasc.export import export_gguf
+
+    if (check is None) != (data is None):
+        raise typer.BadParameter("--check and --data belong together: how many outputs to compare, and of which rows")
+    compared = None
+    if check is not None and data is not None:
+        from tasc.corpus import load_tasks
+
+        tasks = load_tasks(
+            data, split=split, limit=limit, prompt_column=prompt_column, completion_column=completion_column
+        )
+        compared = _reference(run, tasks, check, template, max_new_tokens, trust_remote_code)
+    about = export_gguf(
+        run,
+        out,
+        llama_cpp=llama_cpp,
+        outtype=outtype,
+        pre=pre,
+        check=compared,
+        trust_remote_code=trust_remote_code,
+        progress=progress,
+    )
+    _show(about, out.parent, _gguf_rows(about["counts"]), as_json=as_json)
+
+
+def _reference(
+    run: Path, tasks: "Tasks", n: int, template: str, max_new_tokens: int | None, trust_remote_code: bool
+) -> "Check":
+    """The prompts of all rows, and what transformers writes for the first n, in float32."""
+    from tasc.corpus import make_template
+    from tasc.decode import generate, load_model
+    from tasc.decode.tasks import default_max_new_tokens, end_ids
+    from tasc.export.gguf import Check
+
+    loaded = load_model(run, device="cpu", dtype="float32", trust_remote_code=trust_remote_code)
+    chosen = make_template(loaded.tokenizer, template)
+    ids, ends = chosen.encode_prompts(tasks.rows), end_ids(loaded.model, chosen)
+    limit = default_max_new_tokens(chosen, tasks.rows[:n]) if max_new_tokens is None else max_new_tokens
+    with progress("decoding with transformers", total=min(n, len(ids)), unit="prompts") as advance:
+        done = generate(
+            loaded.model, ids[:n], eos_id=ends, max_new_tokens=limit, vocabulary=loaded.vocabulary, progress=advance
+        )
+    texts = [chosen.render_prompt(row) for row in tasks.rows]
+    return Check(texts, ids, bool(chosen.prefix), done.outputs, ends, limit)
+
+
+def _gguf_rows(counts: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [
+        ("architecture", f"{counts['architecture']}, pre-tokenizer {counts['pre']}"),
+        ("rows", f"{counts['rows']:,}, of them {counts['ngrams']:,} n-grams"),
+        ("merges", f"{counts['merges']:,}, as the base tokenizer's"),
+    ]
+    if found := counts.get("check"):
+        outputs = found["outputs"]
+        rows += [
+            ("prompts", f"{found['prompts']:,} encoded by llama.cpp as by transformers"),
+            (
+                "outputs",
+                f"{outputs['same']} of {outputs['prompts']} the same as with transformers, {outputs['tokens']:,} tokens",
+            ),
+        ]
+    return rows
 
 
 def _lookup_rows(counts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -25,7 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "profile": ("tasc.cli.profile", "Measure what a forward pass costs, for the length of drafts."),
     "replay": ("tasc.cli.replay", "Measure drafters on known outputs, without a model."),
     "tune": ("tasc.cli.tune", "Fit a drafter to a task and a machine, and predict whether it will help there."),
-    "export": ("tasc.cli.export", "Write a drafter in the files of llama.cpp or SGLang."),
+    "export": ("tasc.cli.export", "Write a drafter or a model in the files of llama.cpp or SGLang."),
     "eval": ("tasc.cli.eval", "Score a model's outputs on held-out data: quality next to speed."),
     "report": ("tasc.cli.report", "Write runs as one HTML page: quality, speed, drafts pass by pass."),
     "demo": ("tasc.cli.demo", "Run the whole method on a small built-in task."),

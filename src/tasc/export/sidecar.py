@@ -25,7 +25,7 @@ def write_sidecar(
     files: dict[str, Path],
     flags: list[str],
 ) -> dict[str, Any]:
-    """Write the sidecar, atomically, and return what it says.
+    """Write the sidecar of an export that was made from a drafter, atomically, and return what it says.
 
     Args:
         target: name of the export.
@@ -42,24 +42,47 @@ def write_sidecar(
         "options": asdict(drafter.options),
     }
     if source is not None:
-        made_from = {"file": os.fspath(source), "sha256": _sha256(source)} | made_from
+        made_from = {"file": os.fspath(source), "sha256": sha256(source)} | made_from
+    tokenizer = {
+        "fingerprint": drafter.fingerprint,
+        "name": drafter.tokenizer,
+        "vocab_size": drafter.vocab_size,
+        "eos_id": drafter.eos_id,
+        "vocabulary": origin.vocabulary,
+    }
+    return write_about(
+        path, target, tokenizer=tokenizer, made_from=made_from, options=options, counts=counts, files=files, flags=flags
+    )
+
+
+def write_about(
+    path: str | os.PathLike[str],
+    target: str,
+    *,
+    tokenizer: dict[str, Any],
+    made_from: dict[str, Any],
+    options: dict[str, Any],
+    counts: dict[str, Any],
+    files: dict[str, Path],
+    flags: list[str],
+) -> dict[str, Any]:
+    """Write the sidecar of any export, atomically, and return what it says; see `write_sidecar`.
+
+    Args:
+        tokenizer: its `fingerprint` and what else tells it from others.
+        made_from: what the export was made from.
+    """
     about = {
         "format": FORMAT,
         "version": VERSION,
         "target": target,
         "tasc": version("tasc-lm"),
-        "tokenizer": {
-            "fingerprint": drafter.fingerprint,
-            "name": drafter.tokenizer,
-            "vocab_size": drafter.vocab_size,
-            "eos_id": drafter.eos_id,
-            "vocabulary": origin.vocabulary,
-        },
+        "tokenizer": tokenizer,
         "made_from": made_from,
         "options": options,
         "counts": counts,
         "files": {
-            name: {"file": file.name, "bytes": file.stat().st_size, "sha256": _sha256(file)}
+            name: {"file": file.name, "bytes": file.stat().st_size, "sha256": sha256(file)}
             for name, file in files.items()
         },
         "flags": flags,
@@ -68,7 +91,8 @@ def write_sidecar(
     return about
 
 
-def _sha256(path: str | os.PathLike[str]) -> str:
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Of a file's content, in hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK):

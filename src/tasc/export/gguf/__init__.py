@@ -1,0 +1,196 @@
+"""An enriched model as GGUF, for llama.cpp: written by llama.cpp's own converter, then read back and proven.
+
+N-grams stand in a byte-level vocabulary without merges. llama.cpp encodes such a vocabulary by its merges alone, so it never
+reads an n-gram into a prompt, and decodes one that the model emits like any other token. Tokenizers for which that does not
+hold are refused.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasc.corpus import fingerprint, load_tokenizer
+from tasc.errors import ModelError, OptionError
+from tasc.export.gguf.convert import OUTTYPES, convert, find_converter
+from tasc.export.gguf.proof import Written, check_vocabulary, read_gguf
+from tasc.export.gguf.refusal import parsed, refuse_leaks, refuse_whole_words
+from tasc.export.gguf.running import Check, check_ngrams, check_prompts, compare_outputs, llama_cpp_version, opened
+from tasc.export.gguf.splitting import require_split
+from tasc.export.sidecar import sha256, write_about
+from tasc.files import read_json
+from tasc.progress import Progress, silent
+from tasc.vocab.tokenizer import load_base_tokenizer
+from tasc.vocab.vocabulary import FILE_NAME as ENRICHED_FILE
+from tasc.vocab.vocabulary import EnrichedVocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+TARGET = "gguf"
+_CODE = ("config.json", "tokenizer_config.json")  # may name Python code beside them
+
+
+def export_gguf(
+    folder: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    llama_cpp: str | os.PathLike[str] | None = None,
+    outtype: str = "auto",
+    pre: str | None = None,
+    check: Check | None = None,
+    trust_remote_code: bool = False,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Convert a checkpoint to a GGUF and prove that it holds the same tokenizer; beside it `NAME.about.json`.
+
+    The GGUF is read back: tokens, their types, merges, special tokens and the rows of embedding and head must be those of
+    the checkpoint. Nothing is written if anything differs.
+
+    Args:
+        folder: what `tasc train` wrote, or any checkpoint with a fast tokenizer.
+        path: the GGUF.
+        llama_cpp: where `convert_hf_to_gguf.py` lies; see `find_converter`.
+        outtype: type of the weights: "auto" (16 bits, the checkpoint's own kind), "f32", "f16", "bf16" or "q8_0".
+        pre: llama.cpp's name for how the tokenizer splits text, if the converter does not know the tokenizer.
+        check: prompts and outputs that llama.cpp is compared with, through llama-cpp-python.
+        trust_remote_code: let the converter run Python code that comes with the model.
+        progress: see `tasc.progress.Progress`.
+
+    Returns:
+        What the sidecar says. With `check`, `counts["check"]` has the numbers of `ngram_texts` and `prompts` that llama.cpp
+        encoded as it should, and `outputs`: `prompts`, `same`, `tokens`, `differing`.
+
+    Raises:
+        TokenizerError: llama.cpp would use the tokenizer otherwise than transformers; the message says how.
+        ModelError: the checkpoint cannot be converted, or the GGUF not be loaded; in float32 also if an output differs.
+        OptionError: an unknown outtype, no converter, or a `pre` that nothing proves.
+        MissingExtraError: the gguf library or, for a check, llama-cpp-python is not installed.
+
+    Example::
+
+        export_gguf("runs/task", "task.gguf", llama_cpp="llama.cpp")
+    """
+    source, target = Path(folder), Path(path)
+    if outtype not in OUTTYPES:
+        raise OptionError(f"outtype must be one of {', '.join(OUTTYPES)}, got {outtype!r}")
+    _check_folder(source, trust_remote_code)
+    tokenizer, base, vocabulary = _load(source)
+    state = parsed(tokenizer)
+    if vocabulary is not None:
+        refuse_leaks(tokenizer, vocabulary)
+    if pre is not None:
+        require_split(state, pre, checked=check is not None)
+    converter = find_converter(llama_cpp)
+    with _staging(target) as stage:
+        made = stage / target.name
+        with progress("converting with llama.cpp", total=1, unit="models") as advance:
+            convert(converter, source, made, outtype=outtype, pre=pre, state=state)
+            advance(1)
+        written = read_gguf(made)
+        check_vocabulary(written, tokenizer, parsed(base), vocabulary)
+        if vocabulary is not None:
+            refuse_whole_words(base, vocabulary, written.pre)
+        checked = None if check is None else _run_check(made, check, vocabulary, outtype, progress)
+        about = target.with_name(f"{target.name}.about.json")
+        about.unlink(missing_ok=True)
+        os.replace(made, target)
+    return write_about(
+        about,
+        TARGET,
+        tokenizer=_tokenizer_facts(tokenizer, vocabulary, source),
+        made_from=_made_from(source),
+        options={"outtype": outtype, "pre": pre},
+        counts=_counts(written, vocabulary) | ({} if checked is None else {"check": checked}),
+        files={"model": target},
+        flags=["-m", os.fspath(target)],
+    )
+
+
+def _check_folder(folder: Path, trust_remote_code: bool) -> None:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: no config.json; pass a folder that 'tasc train' or save_pretrained wrote")
+    for name in _CODE:
+        if not trust_remote_code and (folder / name).is_file() and "auto_map" in read_json(folder / name):
+            raise ModelError(
+                f"{folder / name} names Python code (auto_map), which the converter may run; pass trust_remote_code "
+                "(--trust-remote-code) if you trust it"
+            )
+
+
+def _load(
+    folder: Path,
+) -> "tuple[PreTrainedTokenizerFast, PreTrainedTokenizerFast, EnrichedVocabulary | None]":
+    """The model's tokenizer, the one without n-grams, and the n-grams."""
+    tokenizer = load_tokenizer(folder)
+    if not (folder / ENRICHED_FILE).is_file():
+        return tokenizer, tokenizer, None
+    return tokenizer, load_base_tokenizer(folder), EnrichedVocabulary.load(folder / ENRICHED_FILE)
+
+
+def _run_check(
+    path: Path, check: Check, vocabulary: EnrichedVocabulary | None, outtype: str, progress: Progress
+) -> dict[str, Any]:
+    with opened(path, vocab_only=True) as engine:
+        n_texts = 0 if vocabulary is None else check_ngrams(engine, vocabulary)
+        n_prompts = check_prompts(engine, check)
+    found: dict[str, Any] = {"llama_cpp_python": llama_cpp_version(), "ngram_texts": n_texts, "prompts": n_prompts}
+    if check.outputs:
+        with progress("decoding with llama.cpp", total=len(check.outputs), unit="prompts") as advance:
+            found["outputs"] = compare_outputs(path, check, advance)
+        differing = found["outputs"]["differing"]
+        if differing and outtype == "f32":
+            raise ModelError(
+                f"{len(differing)} of {len(check.outputs)} outputs differ between llama.cpp and transformers, the first in row "
+                f"{differing[0]['row']} after {differing[0]['position']} tokens"
+            )
+    return found
+
+
+def _tokenizer_facts(
+    tokenizer: "PreTrainedTokenizerFast", vocabulary: EnrichedVocabulary | None, folder: Path
+) -> dict[str, Any]:
+    own = fingerprint(tokenizer)
+    return {
+        "fingerprint": own,
+        "base_fingerprint": own if vocabulary is None else vocabulary.fingerprint,
+        "name": os.fspath(folder),
+        "vocab_size": len(tokenizer),
+        "eos_id": tokenizer.eos_token_id,
+        "vocabulary": "" if vocabulary is None else os.fspath(folder / ENRICHED_FILE),
+    }
+
+
+def _made_from(folder: Path) -> dict[str, Any]:
+    names = {"config.json", "tokenizer.json", ENRICHED_FILE} | {file.name for file in folder.glob("*.safetensors")}
+    return {
+        "folder": os.fspath(folder),
+        "sha256": {name: sha256(folder / name) for name in sorted(names) if (folder / name).is_file()},
+    }
+
+
+def _counts(written: Written, vocabulary: EnrichedVocabulary | None) -> dict[str, Any]:
+    return {
+        "architecture": written.architecture,
+        "pre": written.pre,
+        "rows": written.rows,
+        "ngrams": 0 if vocabulary is None else len(vocabulary),
+        "merges": len(written.merges),
+    }
+
+
+@contextmanager
+def _staging(target: Path) -> Iterator[Path]:
+    """A folder beside the target, so that the finished file can be moved; gone afterwards."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    stage = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+__all__ = ["OUTTYPES", "Check", "Written", "export_gguf", "find_converter", "llama_cpp_version", "read_gguf"]
