@@ -18,7 +18,15 @@ from tasc.errors import ModelError, OptionError
 from tasc.export.gguf.convert import OUTTYPES, convert, find_converter
 from tasc.export.gguf.proof import Written, check_vocabulary, read_gguf
 from tasc.export.gguf.refusal import parsed, refuse_leaks, refuse_whole_words
-from tasc.export.gguf.running import Check, check_ngrams, check_prompts, compare_outputs, llama_cpp_version, opened
+from tasc.export.gguf.running import (
+    Check,
+    check_ngrams,
+    check_prompts,
+    compare_outputs,
+    llama_cpp_version,
+    opened,
+    positions,
+)
 from tasc.export.gguf.splitting import require_split
 from tasc.export.sidecar import sha256, write_about
 from tasc.files import read_json
@@ -134,19 +142,20 @@ def _load(
 def _run_check(
     path: Path, check: Check, vocabulary: EnrichedVocabulary | None, outtype: str, progress: Progress
 ) -> dict[str, Any]:
-    with opened(path, vocab_only=True) as engine:
+    with opened(path, n_ctx=positions(check)) as engine:
         n_texts = 0 if vocabulary is None else check_ngrams(engine, vocabulary)
         n_prompts = check_prompts(engine, check)
-    found: dict[str, Any] = {"llama_cpp_python": llama_cpp_version(), "ngram_texts": n_texts, "prompts": n_prompts}
-    if check.outputs:
+        found: dict[str, Any] = {"llama_cpp_python": llama_cpp_version(), "ngram_texts": n_texts, "prompts": n_prompts}
+        if not check.outputs:
+            return found
         with progress("decoding with llama.cpp", total=len(check.outputs), unit="prompts") as advance:
-            found["outputs"] = compare_outputs(path, check, advance)
-        differing = found["outputs"]["differing"]
-        if differing and outtype == "f32":
-            raise ModelError(
-                f"{len(differing)} of {len(check.outputs)} outputs differ between llama.cpp and transformers, the first in row "
-                f"{differing[0]['row']} after {differing[0]['position']} tokens"
-            )
+            found["outputs"] = compare_outputs(engine, check, advance)
+    differing = found["outputs"]["differing"]
+    if differing and outtype == "f32":
+        raise ModelError(
+            f"{len(differing)} of {len(check.outputs)} outputs differ between llama.cpp and transformers, the first in row "
+            f"{differing[0]['row']} after {differing[0]['position']} tokens"
+        )
     return found
 
 

@@ -53,16 +53,17 @@ def _library() -> Any:
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str], **options: Any) -> Iterator[Any]:
-    """A GGUF, loaded by llama-cpp-python and closed again.
+def opened(path: str | os.PathLike[str], *, n_ctx: int) -> Iterator[Any]:
+    """A GGUF, loaded by llama-cpp-python and closed again; it keeps keys and values in float32, as transformers does.
 
     Raises:
         MissingExtraError: llama-cpp-python is not installed.
         ModelError: llama.cpp cannot load the file.
     """
     library = _library()
+    float32 = library.GGML_TYPE_F32
     try:
-        engine = library.Llama(os.fspath(path), verbose=False, **options)
+        engine = library.Llama(os.fspath(path), n_ctx=n_ctx, type_k=float32, type_v=float32, verbose=False)
     except (ValueError, RuntimeError, OSError) as error:
         raise ModelError(f"llama.cpp cannot load the converted model ({error})") from error
     try:
@@ -132,24 +133,26 @@ def check_prompts(engine: Any, check: Check) -> int:
     return len(check.texts)
 
 
-def compare_outputs(path: str | os.PathLike[str], check: Check, advance: Callable[[int], None]) -> dict[str, Any]:
-    """Decode greedily with llama.cpp, keys and values in float32 as in transformers, and compare the ids.
+def positions(check: Check) -> int:
+    """How many positions a context needs for the prompts that are decoded, and their outputs."""
+    return max(map(len, check.ids[: len(check.outputs)]), default=1) + check.max_new_tokens + 1
+
+
+def compare_outputs(engine: Any, check: Check, advance: Callable[[int], None]) -> dict[str, Any]:
+    """Decode greedily with llama.cpp and compare the ids.
 
     Returns:
         `prompts`, `same`, `tokens` (of transformers, end tokens left out), and `differing`: for each other prompt its
         `row` and the number of ids that are the same before the first other one (`position`).
     """
-    float32 = _library().GGML_TYPE_F32
-    longest = max(len(ids) for ids in check.ids[: len(check.outputs)])
-    options = {"n_ctx": longest + check.max_new_tokens + 1, "type_k": float32, "type_v": float32}
     differing = []
-    with opened(path, **options) as engine:
-        for row, (ids, expected) in enumerate(zip(check.ids, check.outputs, strict=False)):
-            found = _greedy(engine, ids, check)
-            if found != list(expected):
-                same = next((n for n, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), None)
-                differing.append({"row": row, "position": min(len(found), len(expected)) if same is None else same})
-            advance(1)
+    for row, (ids, expected) in enumerate(zip(check.ids, check.outputs, strict=False)):
+        found = _greedy(engine, ids, check)
+        if found != list(expected):
+            pairs = zip(found, expected, strict=False)
+            same = next((n for n, (ours, theirs) in enumerate(pairs) if ours != theirs), min(len(found), len(expected)))
+            differing.append({"row": row, "position": same})
+        advance(1)
     n, tokens = len(check.outputs), sum(map(len, check.outputs))
     return {"prompts": n, "same": n - len(differing), "tokens": tokens, "differing": differing}
 
