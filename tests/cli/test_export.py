@@ -5,10 +5,11 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from ggufs import converter, enriched_run
 from tasc.cli import main
 from tasc.corpus import TokenCorpus, fingerprint
 from tasc.draft import Drafter, Options, Origin
-from tiny import byte_level_bpe
+from tiny import byte_fallback_bpe, byte_level_bpe
 
 TEXTS = ["intent: lights_off, place: kitchen"] * 4 + ["intent: play_music"] * 2
 
@@ -108,3 +109,38 @@ def test_a_file_that_is_no_drafter(place, tmp_path):
     result = tasc_export("llama-cpp-lookup", "bad.tasc", "-o", "out")
     assert result.exit_code == 1
     assert result.stderr.startswith("error: bad.tasc")
+
+
+def test_a_gguf_that_would_leak_is_refused_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    enriched_run(tmp_path / "run", byte_fallback_bpe(), n=3)
+    result = tasc_export("gguf", "run", "-o", "model.gguf")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("error: llama.cpp encodes a SentencePiece vocabulary by merging")
+    assert not (tmp_path / "model.gguf").exists()
+
+
+@pytest.mark.parametrize("words", [("--check", "3"), ("--data", "rows.jsonl")])
+def test_a_check_needs_rows_and_a_number(tmp_path, words):
+    result = tasc_export("gguf", str(tmp_path), "-o", str(tmp_path / "model.gguf"), *words)
+    assert result.exit_code == 2
+    assert "belong together" in result.stderr
+
+
+@pytest.mark.slow
+def test_gguf(tmp_path, monkeypatch):
+    monkeypatch.setenv("LLAMA_CPP", str(converter()))
+    pytest.importorskip("gguf", reason="needs the gguf library")
+    pytest.importorskip("llama_cpp", reason="needs llama-cpp-python")
+    monkeypatch.chdir(tmp_path)
+    enriched_run(tmp_path / "run", byte_level_bpe(), n=9)
+    rows = [{"prompt": f"play song {n}", "completion": "intent: play_music"} for n in range(4)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ("--outtype", "f32", "--pre", "gpt-2", "--check", "3", "--data", "rows.jsonl")
+    result = tasc_export("gguf", "run", "-o", "model.gguf", *words, "--json")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report == json.loads((tmp_path / "model.gguf.about.json").read_text())
+    assert report["counts"]["check"]["prompts"] == 4
+    assert report["counts"]["check"]["outputs"]["same"] == 3
+    assert report["tokenizer"]["base_fingerprint"] == fingerprint(byte_level_bpe())

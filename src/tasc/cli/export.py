@@ -153,7 +153,20 @@ def gguf(
         trust_remote_code=trust_remote_code,
         progress=progress,
     )
+    _warn_of(about["counts"])
     _show(about, out.parent, _gguf_rows(about["counts"]), as_json=as_json)
+
+
+def _warn_of(counts: dict[str, Any]) -> None:
+    if counts["long_ngrams"]:
+        warn(
+            f"{counts['long_ngrams']:,} of {counts['ngrams']:,} n-grams have more than 32 bytes, which the texts of "
+            "llama-cpp-python leave out unless it gets the Hugging Face tokenizer (docs/export.md); llama.cpp's programs do not"
+        )
+    if differing := counts.get("check", {}).get("outputs", {}).get("differing"):
+        warn(
+            f"{len(differing):,} outputs differ from those of transformers; convert with --outtype f32 to compare exactly"
+        )
 
 
 def _reference(

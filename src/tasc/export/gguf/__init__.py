@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 TARGET = "gguf"
+SHORT_BYTES = 32  # `Llama.detokenize` of llama-cpp-python 0.3.36 gives longer tokens as nothing
 _CODE = ("config.json", "tokenizer_config.json")  # may name Python code beside them
 
 
@@ -69,7 +70,7 @@ def export_gguf(
         progress: see `tasc.progress.Progress`.
 
     Returns:
-        What the sidecar says. With `check`, `counts["check"]` has the numbers of `ngram_texts` and `prompts` that llama.cpp
+        What the sidecar says. `counts["long_ngrams"]` are those of more than `SHORT_BYTES` bytes. With `check`, `counts["check"]` has the numbers of `ngram_texts` and `prompts` that llama.cpp
         encoded as it should, and `outputs`: `prompts`, `same`, `tokens`, `differing`.
 
     Raises:
@@ -182,11 +183,13 @@ def _made_from(folder: Path) -> dict[str, Any]:
 
 
 def _counts(written: Written, vocabulary: EnrichedVocabulary | None) -> dict[str, Any]:
+    ngrams = () if vocabulary is None else vocabulary.ngrams
     return {
         "architecture": written.architecture,
         "pre": written.pre,
         "rows": written.rows,
-        "ngrams": 0 if vocabulary is None else len(vocabulary),
+        "ngrams": len(ngrams),
+        "long_ngrams": sum(len(ngram.text.encode()) > SHORT_BYTES for ngram in ngrams),
         "merges": len(written.merges),
     }
 
@@ -202,4 +205,13 @@ def _staging(target: Path) -> Iterator[Path]:
         shutil.rmtree(stage, ignore_errors=True)
 
 
-__all__ = ["OUTTYPES", "Check", "Written", "export_gguf", "find_converter", "llama_cpp_version", "read_gguf"]
+__all__ = [
+    "OUTTYPES",
+    "SHORT_BYTES",
+    "Check",
+    "Written",
+    "export_gguf",
+    "find_converter",
+    "llama_cpp_version",
+    "read_gguf",
+]
