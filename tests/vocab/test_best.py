@@ -8,7 +8,8 @@ from tasc.corpus import TokenCorpus
 from tasc.vocab import EnrichedVocabulary, Ngram, mine
 from tasc.vocab import _selection as kernels
 from tasc.vocab._trie import build_trie
-from tasc.vocab.best import choose
+from tasc.vocab.best import _frequent_ngrams, _Selection, choose
+from tasc.vocab.miner import accept_all
 
 BASE = 5
 rows_of = st.lists(st.lists(st.integers(0, BASE - 1), min_size=1, max_size=14), min_size=2, max_size=10)
@@ -36,7 +37,7 @@ def test_scores_equal_recounts_for_ngrams_that_occur_once(rows, data):
     active = np.array(flags)
     corpus = TokenCorpus.from_rows(rows)
     arcs = kernels.find_arcs(corpus.tokens, corpus.offsets, *build_trie(candidates))
-    total, scores = kernels.score(arcs, corpus.offsets, weights, active, 4)
+    total, scores = kernels.score(arcs, corpus.offsets, weights, active)
     chosen = {c for c, flag in zip(candidates, flags, strict=True) if flag}
     assert (
         total == recount(rows, weights, sorted(chosen)) == kernels.fewest_tokens(arcs, corpus.offsets, weights, active)
@@ -45,6 +46,23 @@ def test_scores_equal_recounts_for_ngrams_that_occur_once(rows, data):
         if np.sum(arcs.candidates == k) == 1:
             changed = chosen ^ {candidate}
             assert scores.value[k] == abs(total - recount(rows, weights, sorted(changed)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=rows_of, data=st.data())
+def test_arcs_of_wanted_candidates(rows, data):
+    corpus, candidates = TokenCorpus.from_rows(rows), candidates_in(rows)
+    if not candidates:
+        return
+    wanted = np.array(data.draw(st.lists(st.booleans(), min_size=len(candidates), max_size=len(candidates))))
+    arcs = kernels.find_arcs(corpus.tokens, corpus.offsets, *build_trie(candidates))
+    found = kernels.select_arcs(arcs, wanted)
+
+    def listed(some):
+        at = np.repeat(np.arange(corpus.n_tokens), np.diff(some.starts))
+        return list(zip(at.tolist(), some.candidates.tolist(), some.lengths.tolist(), strict=True))
+
+    assert listed(found) == [arc for arc in listed(arcs) if wanted[arc[1]]]
 
 
 @settings(max_examples=60, deadline=None)
@@ -58,6 +76,20 @@ def test_choice_fits_the_budget_and_is_deterministic(rows, budget):
     assert len({c.ids for c in first}) == len(first)
 
 
+@settings(max_examples=40, deadline=None)
+@given(rows=rows_of, budget=st.integers(1, 4))
+def test_what_an_earlier_budget_left_behind_does_not_matter(rows, budget):
+    corpus, counts = TokenCorpus.from_rows(rows * 4).unique()
+    options = {"most": 8, "base_size": BASE, "n_max": 4, "accept": accept_all, "discount": 1.0}
+    fresh, used = _Selection(corpus, counts, **options), _Selection(corpus, counts, **options)
+    used.start_own(8)
+    used.refine(8, 6.0)
+    used.start_grown(budget)
+    fresh.start_grown(budget)
+    assert used.look()[2].tolist() == fresh.look()[2].tolist()
+    assert used.active.tolist() == fresh.active.tolist()
+
+
 def test_finds_what_algorithm_1_wastes_budget_on():
     """Algorithm 1 (n_max 2) spends two merges to reach a b c; choosing whole n-grams spends one."""
     rows = [[0, 1, 2]] * 10 + [[2, 3, 4]] * 9
@@ -69,6 +101,15 @@ def test_finds_what_algorithm_1_wastes_budget_on():
         BASE, tuple(Ngram(m.ids, m.parts) for m in mine(corpus, counts, budget=2, base_size=BASE, n_max=2))
     )
     assert paper.merge([0, 1, 2]).size + paper.merge([2, 3, 4]).size > 2
+
+
+def test_ngrams_that_a_longer_one_contains_are_candidates():
+    """0 1 occurs only within 0 1 2 and so is not closed, but beside it 2 3 4 stays whole."""
+    rows = [[0, 1, 2, 3, 4]] * 40 + [[2, 3, 4]] * 60
+    corpus, counts = TokenCorpus.from_rows(rows).unique()
+    found = _frequent_ngrams(corpus, counts, 2, BASE)
+    assert len(set(found)) == len(found)
+    assert (0, 1) in found
 
 
 def test_refused_candidates_are_left_out():

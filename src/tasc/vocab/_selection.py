@@ -16,7 +16,7 @@ _FAR = np.int32(1 << 29)
 
 
 class Arcs(NamedTuple):
-    """Where candidates match: `targets[starts[i]:starts[i + 1]]` are the candidates that begin at position i, short to long."""
+    """Where candidates match: `candidates[starts[i]:starts[i + 1]]` are the candidates that begin at position i, short to long."""
 
     starts: NDArray[np.int64]  # (n_tokens + 1,)
     candidates: NDArray[np.int32]  # (n_arcs,)
@@ -54,72 +54,102 @@ def find_arcs(tokens, offsets, keys, children, terminal):
 
 
 @njit(cache=True)
-def _shortest_paths(arcs, active, begin, length, ahead, behind):
-    """Fewest tokens from the row's begin to each boundary (`ahead`) and from there to its end (`behind`)."""
-    for i in range(length + 1):
-        ahead[i] = _FAR
-    ahead[0] = 0
-    for i in range(length):
-        ahead[i + 1] = min(ahead[i + 1], ahead[i] + 1)
-        for a in range(arcs.starts[begin + i], arcs.starts[begin + i + 1]):
-            if active[arcs.candidates[a]]:
-                j = i + arcs.lengths[a]
-                ahead[j] = min(ahead[j], ahead[i] + 1)
+def select_arcs(arcs, wanted):
+    """The arcs of the candidates in the mask `wanted`; candidates keep their numbers."""
+    n = 0
+    for c in arcs.candidates:
+        n += wanted[c]
+    starts = np.zeros(arcs.starts.size, np.int64)
+    candidates, lengths = np.empty(n, np.int32), np.empty(n, np.int16)
+    n = 0
+    for i in range(arcs.starts.size - 1):
+        for a in range(arcs.starts[i], arcs.starts[i + 1]):
+            if wanted[arcs.candidates[a]]:
+                candidates[n], lengths[n] = arcs.candidates[a], arcs.lengths[a]
+                n += 1
+        starts[i + 1] = n
+    return Arcs(starts, candidates, lengths)
+
+
+@njit(cache=True)
+def _fewest_to_end(arcs, begin, length, behind):
+    """Fewest tokens from each boundary of the row to its end."""
     behind[length] = 0
     for i in range(length - 1, -1, -1):
         fewest = behind[i + 1] + 1
         for a in range(arcs.starts[begin + i], arcs.starts[begin + i + 1]):
-            if active[arcs.candidates[a]]:
-                fewest = min(fewest, behind[i + arcs.lengths[a]] + 1)
+            fewest = min(fewest, behind[i + arcs.lengths[a]] + 1)
         behind[i] = fewest
 
 
 @njit(cache=True)
-def _detour(arcs, active, begin, i, j, longest, ahead, behind):
+def _fewest_from_begin(arcs, begin, length, ahead):
+    """Fewest tokens from the row's begin to each boundary."""
+    for i in range(length + 1):
+        ahead[i] = _FAR
+    ahead[0] = 0
+    for i in range(length):
+        next_one = ahead[i] + 1
+        ahead[i + 1] = min(ahead[i + 1], next_one)
+        for a in range(arcs.starts[begin + i], arcs.starts[begin + i + 1]):
+            j = i + arcs.lengths[a]
+            ahead[j] = min(ahead[j], next_one)
+
+
+@njit(cache=True)
+def _detour(arcs, begin, i, j, longest, ahead, behind):
     """Fewest tokens of the row without the arc from i to j: through a boundary inside it, or by an arc over it."""
     fewest = _FAR
     for k in range(i + 1, j):
         fewest = min(fewest, ahead[k] + behind[k])
     for k in range(i, max(-1, j - longest - 1), -1):
+        if ahead[k] + 1 >= fewest:
+            continue
         for a in range(arcs.starts[begin + k], arcs.starts[begin + k + 1]):
             end = k + arcs.lengths[a]
-            if end >= j and (k < i or end > j) and active[arcs.candidates[a]]:
+            if end >= j and (k < i or end > j):
                 fewest = min(fewest, ahead[k] + 1 + behind[end])
     return fewest
 
 
 @njit(cache=True)
-def score(arcs, offsets, weights, active, longest):
+def _longest_row(offsets):
+    longest = 0
+    for r in range(offsets.size - 1):
+        longest = max(longest, offsets[r + 1] - offsets[r])
+    return longest
+
+
+@njit(cache=True)
+def score(arcs, offsets, weights, active):
     """One look at the corpus: tokens in all under the active candidates, and what each candidate is worth.
 
     A candidate's occurrences in one row are added up as if they did not know each other, overlapping ones left out.
     """
-    n_candidates = active.size
-    value, uses = np.zeros(n_candidates, np.float64), np.zeros(n_candidates, np.int64)
-    seen_row, seen_end = np.full(n_candidates, -1, np.int64), np.zeros(n_candidates, np.int64)
-    longest_row = 0
-    for r in range(offsets.size - 1):
-        longest_row = max(longest_row, offsets[r + 1] - offsets[r])
-    ahead, behind = np.zeros(longest_row + 1, np.int32), np.zeros(longest_row + 1, np.int32)
+    value, uses = np.zeros(active.size, np.float64), np.zeros(active.size, np.int64)
+    seen_row, seen_end = np.full(active.size, -1, np.int64), np.zeros(active.size, np.int64)
+    room = _longest_row(offsets) + 1
+    ahead, behind = np.zeros(room, np.int32), np.zeros(room, np.int32)
+    usable = select_arcs(arcs, active)
+    longest = 1
+    for n in usable.lengths:
+        longest = max(longest, n)
     total = np.int64(0)
     for r in range(offsets.size - 1):
         begin, length, weight = offsets[r], offsets[r + 1] - offsets[r], weights[r]
-        _shortest_paths(arcs, active, begin, length, ahead, behind)
+        _fewest_from_begin(usable, begin, length, ahead)
+        _fewest_to_end(usable, begin, length, behind)
         fewest = behind[0]
         total += np.int64(fewest) * weight
         for i in range(length):
             for a in range(arcs.starts[begin + i], arcs.starts[begin + i + 1]):
                 c, j = arcs.candidates[a], i + arcs.lengths[a]
-                if seen_row[c] == r and i < seen_end[c]:
-                    continue
                 through = ahead[i] + 1 + behind[j]
                 if active[c]:
-                    worth = (
-                        _detour(arcs, active, begin, i, j, longest, ahead, behind) - fewest if through == fewest else 0
-                    )
+                    worth = _detour(usable, begin, i, j, longest, ahead, behind) - fewest if through == fewest else 0
                 else:
                     worth = fewest - through
-                if worth > 0:
+                if worth > 0 and not (seen_row[c] == r and i < seen_end[c]):
                     value[c] += worth * weight
                     uses[c] += weight
                     seen_row[c], seen_end[c] = r, j
@@ -129,19 +159,10 @@ def score(arcs, offsets, weights, active, longest):
 @njit(cache=True)
 def fewest_tokens(arcs, offsets, weights, active):
     """Weighted tokens of the corpus under the active candidates."""
-    longest_row = 0
-    for r in range(offsets.size - 1):
-        longest_row = max(longest_row, offsets[r + 1] - offsets[r])
-    behind = np.zeros(longest_row + 1, np.int32)
+    behind = np.zeros(_longest_row(offsets) + 1, np.int32)
+    usable = select_arcs(arcs, active)
     total = np.int64(0)
     for r in range(offsets.size - 1):
-        begin, length = offsets[r], offsets[r + 1] - offsets[r]
-        behind[length] = 0
-        for i in range(length - 1, -1, -1):
-            fewest = behind[i + 1] + 1
-            for a in range(arcs.starts[begin + i], arcs.starts[begin + i + 1]):
-                if active[arcs.candidates[a]]:
-                    fewest = min(fewest, behind[i + arcs.lengths[a]] + 1)
-            behind[i] = fewest
+        _fewest_to_end(usable, offsets[r], offsets[r + 1] - offsets[r], behind)
         total += np.int64(behind[0]) * weights[r]
     return total

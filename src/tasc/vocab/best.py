@@ -1,15 +1,16 @@
 """Shorter outputs than Algorithm 1 at the same budget: choose n-grams for fewest-tokens segmentation.
 
-On base ids. (1) Candidates: the merges of Algorithm 1, and the closed n-grams (no longer one occurs as often) of highest
-reward. (2) Two choices: Algorithm 1's own, and one that takes, again and again, the candidates that would save most
-under the present choice, is pruned by the least loss, and then swaps the least useful for the most promising as long as that
-helps. (3) The grown choice is taken where it is clearly shorter on a fifth of the outputs, held out for that; otherwise
-Algorithm 1's, which fewest-tokens segmentation can only make shorter, on any outputs.
+On base ids. (1) Candidates: the merges of Algorithm 1, the closed n-grams (no longer one occurs as often) of highest reward, and
+the n-grams of highest reward, closed or not. (2) Two choices: Algorithm 1's own, and one that takes, again and again, the
+candidates that would save most under the present choice, to twice the budget, and is pruned by the least loss. (3) The grown
+choice is taken where it is clearly shorter on a fifth of the outputs, held out for that; otherwise Algorithm 1's, which
+fewest-tokens segmentation can only make shorter, on any outputs. (4) Either is refined: grown and pruned again, by less and
+less, as long as that helps; Algorithm 1's only where many uses speak for a change.
 
 Gains and losses are read off the segmentation graph of every row (`_selection.score`), so an n-gram is judged by what it adds
 to the others, not by how often it occurs. Worth is discounted as in absolute discounting: an n-gram behind c uses is expected
 to save (c - discount) / c of what it saves here, so that those which memorise a few rows lose against those that come again.
-How close this comes to the best possible choice: benchmarks/miner.py, dev/LOG.md.
+How close this comes to the best possible choice: benchmarks/miner_bound.py, docs/results/miner.md.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,11 +26,13 @@ from tasc.vocab.miner import Accept, accept_all, mine, separated
 
 LONGEST = 48  # ids in one n-gram
 MIN_COUNT = 3  # occurrences of a candidate
-OWN_PER_TOKEN, CLOSED_PER_TOKEN = 2, 12  # candidates of both kinds, for each token of the budget
-DISCOUNT = 1.5  # chosen on validation splits, see benchmarks/miner.py
-BATCHES = 12  # looks at the corpus while growing, and again while pruning
-OVERSHOOT = 1.4  # grown choice before pruning, in budgets
-SWAP_SHARE, MAX_SWAPS = 0.08, 8
+OWN_PER_TOKEN, CLOSED_PER_TOKEN, ANY_PER_TOKEN = 2, 12, 40  # candidates of each kind, for each token of the budget
+KEPT_PER_TOKEN = 12  # those of highest worth that stay in the running once a first choice is made
+DISCOUNT = 2.5  # 1.2 is what the training outputs say; more, because candidates win by luck too (dev/LOG.md)
+CAUTIOUS_DISCOUNT = 6.0  # for changes to Algorithm 1's own choice
+BATCHES = 30  # looks at the corpus while growing, and again while pruning
+OVERSHOOT = 2.0  # grown choice before pruning, in budgets
+REFINE_SHARE, MAX_REFINEMENTS = 0.5, 10  # how far the first refinement grows, in budgets
 TRIAL_SHARE = 0.2  # of the outputs, held out to choose between the two
 MARGIN = (
     0.004  # by which the grown choice must be shorter there; outputs to come may differ more than a random fifth does
@@ -79,9 +82,10 @@ def choose(
         trial.start_grown(budget)
         if trial.tokens(held_out) * (1 + MARGIN) < own:
             whole.start_grown(budget)
-            whole.swap(budget)
+            whole.refine(budget, discount)
         else:
             whole.start_own(budget)
+            whole.refine(budget, max(discount, CAUTIOUS_DISCOUNT))
         yield budget, whole.chosen()
 
 
@@ -92,18 +96,26 @@ def _candidates(
     merges = mine(corpus, counts, budget=OWN_PER_TOKEN * most, base_size=base_size, n_max=n_max, accept=accept)
     own = [m.ids for m in merges if len(m.ids) <= LONGEST]
     known = set(own)
-    spans = _closed_ngrams(corpus, counts, CLOSED_PER_TOKEN * most, base_size)
+    spans = _frequent_ngrams(corpus, counts, most, base_size)
     return own + [ids for ids in spans if ids not in known and accept(ids)], len(own)
 
 
-def _closed_ngrams(corpus: TokenCorpus, counts: NDArray[np.int64], most: int, base_size: int) -> list[tuple[int, ...]]:
-    """The closed n-grams with the highest count * (n - 1)."""
+def _frequent_ngrams(
+    corpus: TokenCorpus, counts: NDArray[np.int64], most: int, base_size: int
+) -> list[tuple[int, ...]]:
+    """The closed n-grams with the highest count * (n - 1), and those that are closed or not."""
     tokens, weights = separated(corpus, counts)
     unigrams = _mining.unigram_counts(tokens, weights, base_size)
     nodes = _mining.count_all(tokens, weights, unigrams, LONGEST, MIN_COUNT, _mining.new_nodes(1 << 16))
-    kept = _mining.closed(nodes, MIN_COUNT)
-    rewards = nodes.counts[kept] * (nodes.levels[kept].astype(np.int64) - 1)
-    return _mining.ids_of_nodes(nodes, kept[np.argsort(-rewards, kind="stable")[:most]])
+    used = int(nodes.used[0])
+    rewards = nodes.counts[:used] * (nodes.levels[:used].astype(np.int64) - 1)
+    found: list[NDArray[np.int64]] = []
+    for kept, per_token in (
+        (_mining.closed(nodes, MIN_COUNT), CLOSED_PER_TOKEN),
+        (np.flatnonzero(nodes.counts[:used] >= MIN_COUNT), ANY_PER_TOKEN),
+    ):
+        found.append(kept[np.argsort(-rewards[kept], kind="stable")[: per_token * most]])
+    return list(dict.fromkeys(_mining.ids_of_nodes(nodes, np.concatenate(found))))
 
 
 class _Selection:
@@ -120,24 +132,29 @@ class _Selection:
         accept: Accept,
         discount: float,
     ) -> None:
-        self.discount = discount
+        self.usual_discount = self.discount = discount
         self.candidates, self.n_own = _candidates(
             corpus, counts, most=most, base_size=base_size, n_max=n_max, accept=accept
         )
         self.offsets, self.weights = np.asarray(corpus.offsets), np.asarray(counts, np.int64)
         self.arcs = _selection.find_arcs(np.asarray(corpus.tokens), self.offsets, *build_trie(self.candidates))
-        self.longest = max((len(ids) for ids in self.candidates), default=1)
+        self.every_arc = self.arcs
         self.active = np.zeros(len(self.candidates), np.bool_)
 
     def start_own(self, budget: int) -> None:
         """Algorithm 1's choice; fewest-tokens segmentation never makes it longer."""
-        self.active[:] = False
+        self._start()
         self.active[: min(budget, self.n_own)] = True
 
     def start_grown(self, budget: int) -> None:
-        self.active[:] = False
+        """The choice that owes nothing to Algorithm 1 but some candidates."""
+        self._start()
         self.grow(int(OVERSHOOT * budget), BATCHES)
         self.prune(budget, BATCHES)
+
+    def _start(self) -> None:
+        self.arcs, self.discount = self.every_arc, self.usual_discount
+        self.active[:] = False
 
     def tokens(self, weights: NDArray[np.int64]) -> int:
         """Tokens of the corpus with other row weights."""
@@ -145,7 +162,7 @@ class _Selection:
 
     def look(self) -> tuple[int, _selection.Scores, NDArray[np.float64]]:
         """Tokens of the corpus, raw scores, and each candidate's discounted worth."""
-        total, scores = _selection.score(self.arcs, self.offsets, self.weights, self.active, self.longest)
+        total, scores = _selection.score(self.arcs, self.offsets, self.weights, self.active)
         return int(total), scores, scores.value * (1 - self.discount / np.maximum(scores.uses, 1))
 
     def cost(self) -> float:
@@ -154,6 +171,7 @@ class _Selection:
         return float(total + (scores.value - worth)[self.active].sum())
 
     def grow(self, target: int, batches: int) -> None:
+        """Take the candidates that would save most, a batch at each look, until `target` are active."""
         step = max(1, (target - int(self.active.sum())) // batches)
         while (room := target - int(self.active.sum())) > 0:
             worth = self.look()[2]
@@ -165,25 +183,38 @@ class _Selection:
             self.active[top] = True
 
     def prune(self, target: int, batches: int) -> None:
+        """Drop the n-grams that are missed least, a batch at each look, until `target` are active."""
         step = max(1, (int(self.active.sum()) - target) // batches)
         while (excess := int(self.active.sum()) - target) > 0:
             worth = self.look()[2]
             worth[~self.active] = np.inf
             self.active[np.argsort(worth, kind="stable")[: min(step, excess)]] = False
 
-    def swap(self, budget: int) -> None:
-        cost, share = self.cost(), SWAP_SHARE
-        for _ in range(MAX_SWAPS):
+    def refine(self, budget: int, discount: float) -> None:
+        """Grow and prune again, half as far after each try that did not help; candidates far from being chosen sit out."""
+        self.discount = discount
+        self._narrow(KEPT_PER_TOKEN * budget)
+        cost, share = self.cost(), REFINE_SHARE
+        for _ in range(MAX_REFINEMENTS):
             before = self.active.copy()
-            self.grow(budget + max(1, int(share * budget)), 2)
-            self.prune(budget, 2)
+            batches = max(2, int(BATCHES * share))
+            self.grow(budget + max(1, int(share * budget)), batches)
+            self.prune(budget, batches)
             found = self.cost()
             if found >= cost:
                 self.active, share = before, share / 2
             else:
                 cost = found
 
+    def _narrow(self, most: int) -> None:
+        worth = self.look()[2]
+        worth[self.active] = np.inf
+        stay = np.zeros(len(self.candidates), np.bool_)
+        stay[np.argsort(-worth, kind="stable")[: most + int(self.active.sum())]] = True
+        self.arcs = _selection.select_arcs(self.arcs, stay)
+
     def chosen(self) -> list[Chosen]:
+        """The active n-grams, the most useful first."""
         _, scores, worth = self.look()
         order = np.argsort(-worth, kind="stable")
         return [Chosen(self.candidates[i], int(scores.uses[i]), int(scores.value[i])) for i in order if self.active[i]]
