@@ -1,13 +1,14 @@
 """How much shorter than Algorithm 1 could any choice of n-grams be? A Lagrangian relaxation says: at most so much.
 
-    python benchmarks/miner_bound.py [--corpora massive_en ...] [--budgets 250 500] [--per-token 120] [--rounds 500]
+    python benchmarks/miner_bound.py [--corpora massive_en ...] [--budgets 250 500] [--per-token 180] [--rounds 500]
 
 Choosing M n-grams for fewest-tokens segmentation is an integer program: a shortest path in each output's segmentation graph,
 whose arcs may be used only as far as their n-gram is chosen, and at most M chosen. The relaxation (`_bound.py`) gives a number
-of tokens that no choice comes below, on all training outputs, among all n-grams of up to 48 ids that occur twice: the M * per-token
-of highest reward count * (n - 1) have prices, the others could save no more than their reward. Where outputs to come are
-like those of training, no choice can be expected to do better on them either: what is best for all outputs does no better
-on the training outputs than what is best for those. Results go to benchmarks/results/miner_bound.json.
+of tokens that no choice comes below, on all training outputs, among all n-grams of up to 48 ids that occur twice: the
+M * per-token of highest reward count * (n - 1) have prices, the others could save no more than their reward (with too few
+prices the bound is loose). Where outputs to come are like those of training, no choice can be expected to do better on them
+either: what is best for all outputs does no better on the training outputs than what is best for those. Results go to
+benchmarks/results/miner_bound.json.
 """
 
 import argparse
@@ -77,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpora", nargs="+", default=CORPORA, choices=CORPORA)
     parser.add_argument("--budgets", nargs="+", type=int, default=[250, 500, 1000])
-    parser.add_argument("--per-token", type=int, default=120)
+    parser.add_argument("--per-token", type=int, default=180)
     parser.add_argument("--rounds", type=int, default=500)
     args = parser.parse_args()
     for name in args.corpora:
