@@ -1,4 +1,4 @@
-"""The choice for fewest tokens: its scores equal recounts, and it is never longer than Algorithm 1's where it was made."""
+"""The choice for fewest tokens: its scores equal recounts, it fits the budget, and no budget disturbs another."""
 
 import numpy as np
 from hypothesis import given, settings
