@@ -18,8 +18,8 @@ SOAK_SECONDS = float(os.environ.get("TASC_SOAK_SECONDS", "300"))
 
 
 def test_preempted_requests_go_on_as_they_were(servers, models, prompts, tmp_path):
-    # two hundred tokens of keys and values for 32 requests, prompts read in pieces
-    options = ["--block-size", "16", "--num-gpu-blocks-override", "48", "--max-num-batched-tokens", "64"]
+    # keys and values of 768 tokens for 32 requests, prompts read in pieces
+    options = ["--block-size", "32", "--num-gpu-blocks-override", "24", "--max-num-batched-tokens", "64"]
     asked = dict(max_tokens=80, extra_body={"ignore_eos": True})
     expected = servers["plain base"].texts(prompts[:96], 32, **asked)
     server = Server(models, "base", tmp_path / "log", options=options).start()
