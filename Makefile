@@ -44,7 +44,9 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(PYTEST)
 
-.PHONY: test-vllm
+.PHONY: test-vllm venv-vllm
+venv-vllm: $(VLLM_STAMP)
+
 test-vllm: $(VLLM_STAMP)
 	$(VLLM)/bin/python -m pytest tests_vllm
 

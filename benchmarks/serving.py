@@ -1,6 +1,6 @@
 """Serving on vLLM: TASC against plain vLLM and vLLM's own drafters, in one run, the systems in turns.
 
-    make test-vllm-venv
+    make venv-vllm
     .venv-vllm/bin/python benchmarks/serving.py [--corpora massive_en eurlex57k_short medquad] [--rounds 3] [--share 1.0]
                                                 [--stage train|measure|all] [--work .work/serving]
 
