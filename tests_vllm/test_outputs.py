@@ -19,7 +19,7 @@ def test_greedy_outputs_are_those_without_drafts(servers, prompts, name, concurr
     plain, drafts = servers[f"plain {name}"], servers[f"drafts {name}"]
     before = drafts.metrics()
     expected = plain.texts(prompts, concurrency)
-    assert drafts.texts(prompts, concurrency) == expected
+    plain.require_same(prompts, drafts.texts(prompts, concurrency), expected)
     after = drafts.metrics()
     accepted = "vllm:spec_decode_num_accepted_tokens_total"
     assert after[accepted] > before.get(accepted, 0)
@@ -97,7 +97,7 @@ def test_streams_add_up_to_the_whole(servers, prompts, name):
         async with server.client() as client:
             return await asyncio.gather(*(stream(prompt, client) for prompt in prompts[240:256]))
 
-    assert asyncio.run(all_of_them()) == expected
+    servers[f"plain {name}"].require_same(prompts[240:256], asyncio.run(all_of_them()), expected)
 
 
 @BOTH
@@ -133,7 +133,8 @@ def test_streams_that_are_left_leave_nothing_behind(servers, prompts, name):
             await asyncio.gather(*(leave(prompt, client) for prompt in prompts[:32]))
 
     asyncio.run(all_of_them())
-    assert server.texts(prompts[:64], 16) == servers[f"plain {name}"].texts(prompts[:64], 16)
+    plain = servers[f"plain {name}"]
+    plain.require_same(prompts[:64], server.texts(prompts[:64], 16), plain.texts(prompts[:64], 16))
     assert server.metrics()["vllm:num_requests_running"] == 0
 
 

@@ -11,7 +11,10 @@ from tasc.cli._console import emit, progress
 if TYPE_CHECKING:
     from tasc.draft.cost import StepCost
 
-TokensOption = Annotated[str, typer.Option(help="Tokens per row and pass, ascending from 1.")]
+TokensOption = Annotated[
+    str | None,
+    typer.Option(help="Tokens per row and pass, ascending from 1. Default: 1,2,4,8,16, with vLLM 1,2,4,8,11."),
+]
 BatchSizesOption = Annotated[
     str | None, typer.Option(help="Rows in a pass, ascending. Default: 1,8, with vLLM 1,8,32.")
 ]
@@ -24,7 +27,7 @@ def command(
     engine: Annotated[
         Literal["transformers", "vllm"], typer.Option(help="What decodes; vllm is for `tasc serve`.")
     ] = "transformers",
-    tokens: TokensOption = "1,2,4,8,16",
+    tokens: TokensOption = None,
     batch_sizes: BatchSizesOption = None,
     contexts: ContextsOption = "64,256",
     repeats: Annotated[int, typer.Option(min=1, help="Passes of each size; the fastest counts.")] = 15,
@@ -38,11 +41,9 @@ def command(
     Times passes over some tokens of each row, at several batch sizes and context lengths. `tasc generate --cost`,
     `tasc.speculative(cost=...)` and `tasc serve --cost` draft by this curve instead of a typical one.
     """
-    batch_sizes = batch_sizes or ("1,8" if engine == "transformers" else "1,8,32")
-    axes = [
-        _numbers(name, text)
-        for name, text in (("tokens", tokens), ("batch-sizes", batch_sizes), ("contexts", contexts))
-    ]
+    usual_tokens, usual_sizes = ("1,2,4,8,16", "1,8") if engine == "transformers" else ("1,2,4,8,11", "1,8,32")
+    given = {"tokens": tokens or usual_tokens, "batch-sizes": batch_sizes or usual_sizes, "contexts": contexts}
+    axes = [_numbers(name, text) for name, text in given.items()]
     if engine == "vllm":
         cost = _in_vllm(model, axes, repeats, dtype)
     else:

@@ -73,7 +73,7 @@ def profile_vllm(
             },
         )  # fmt: skip
     longest = llm.llm_engine.model_config.max_model_len
-    room = (repeats + 2) * 2 * sum(tokens)  # should every token be accepted
+    room = 4 * (repeats + 2) * len(tokens) + max(tokens)  # twice what is needed where no token is accepted
     fitting = [context for context in contexts if context + room <= longest]
     if not fitting:
         raise OptionError(f"no context of {list(contexts)} and {room} tokens fits the model's {longest} positions")
