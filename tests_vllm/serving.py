@@ -81,13 +81,13 @@ def real_prompts(models: Models, shared: Path, n: int = 500) -> list[str]:
 
 
 def tied(found: Any, text: str) -> bool:
-    """Whether the two likeliest tokens are as good as equally likely where an output and `text` part."""
+    """Whether `text` parts from an output with the second likeliest token, as likely as the first but for rounding."""
     so_far = ""
     for token, likeliest in zip(found.tokens, found.top_logprobs, strict=True):
+        if not text.startswith(so_far + token):
+            (_, first), (other, second) = sorted(likeliest.items(), key=lambda item: -item[1])[:2]
+            return first - second < 1e-3 and text.startswith(so_far + other)
         so_far += token
-        if not text.startswith(so_far):
-            first, second = sorted(likeliest.values(), reverse=True)[:2]
-            return first - second < 1e-3
     return False
 
 
@@ -162,19 +162,21 @@ class Server:
                 found[name] = found.get(name, 0.0) + float(value)
         return found
 
-    def engine_pid(self) -> int:
-        """The process that runs the model."""
+    def resident(self) -> dict[int, int]:
+        """Pages of memory of the server's processes: the API, the engine and its worker."""
         assert self.process is not None
+        found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                if (
-                    b"EngineCore" in (folder / "cmdline").read_bytes()
-                    and os.getpgid(int(folder.name)) == self.process.pid
-                ):
-                    return int(folder.name)
-            except (OSError, ValueError):
+                if os.getpgid(int(folder.name)) == self.process.pid:
+                    found[int(folder.name)] = int((folder / "statm").read_text().split()[1])
+            except OSError:  # it has ended
                 continue
-        raise RuntimeError("no engine process")
+        return found
+
+    def engine_pid(self) -> int:
+        """The process that schedules."""
+        return next(pid for pid in self.resident() if b"EngineCore" in Path(f"/proc/{pid}/cmdline").read_bytes())
 
     def client(self) -> openai.AsyncOpenAI:
         return openai.AsyncOpenAI(

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -84,7 +85,7 @@ def test_vllms_own_benchmark_client_is_served(servers, models, tmp_path):
 
 
 def test_long_load_with_aborts_neither_fails_nor_grows(servers, prompts):
-    """32 clients; after a warm-up of a fifth of the time memory may grow by a twentieth, which is noise of the allocator."""
+    """32 clients; after a warm-up of a third of the time the server's processes may grow by 3%, the allocator's noise."""
     server, rng = servers["drafts enriched"], random.Random(0)
     limits = (4, 16, 48, 120)
     expected = {n: servers["plain enriched"].texts(prompts[:160], 32, max_tokens=n) for n in limits}
@@ -109,8 +110,7 @@ def test_long_load_with_aborts_neither_fails_nor_grows(servers, prompts):
 
     async def watch():
         while time.monotonic() < end:
-            pages = int(Path(f"/proc/{server.engine_pid()}/statm").read_text().split()[1])
-            memory.append((time.monotonic(), pages * os.sysconf("SC_PAGE_SIZE")))
+            memory.append((time.monotonic(), sum(server.resident().values())))
             await asyncio.sleep(SOAK_SECONDS / 60)
 
     async def all_of_them():
@@ -123,8 +123,8 @@ def test_long_load_with_aborts_neither_fails_nor_grows(servers, prompts):
         servers["plain enriched"].require_same(
             prompts[:160], [*expected[n][:row], text, *expected[n][row + 1 :]], expected[n], max_tokens=n
         )
-    warm = [used for at, used in memory if at > end - 0.8 * SOAK_SECONDS]
-    assert max(warm[-10:]) < 1.05 * max(warm[:10])
+    warm = [used for at, used in memory if at > end - SOAK_SECONDS * 2 / 3]
+    assert max(warm[-8:]) < 1.03 * max(warm[:8])
     assert server.metrics()["vllm:num_requests_running"] == 0
 
 
@@ -135,7 +135,7 @@ def test_a_killed_engine_ends_the_server_and_it_starts_again(models, prompts, tm
         server.wait()
         servers["plain base"].require_same(prompts[:20], server.texts(prompts[:20]), expected)
         os.kill(server.engine_pid(), signal.SIGKILL)
-        assert server.process.wait(60) is not None
+        assert server.process.wait(60) != 0
         server.start().wait()
         servers["plain base"].require_same(prompts[:20], server.texts(prompts[:20]), expected)
     finally:
@@ -145,29 +145,30 @@ def test_a_killed_engine_ends_the_server_and_it_starts_again(models, prompts, tm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--drafter", "{tmp}/none.tasc"], "No such file"),
-        (["--drafter", "{tmp}/cut.tasc"], "build it again|rebuild"),
-        (["--drafter", "{enriched}"], "has 2248 ids|knows 2248 ids|was built with"),
+        (["--drafter", "{tmp}/none.tasc"], "none.tasc; build one with 'tasc draft build'"),
+        (["--drafter", "{tmp}/cut.tasc"], "cut.tasc.*'tasc draft build'"),
+        (["--drafter", "{enriched}"], "the model has none; build it again without --vocab"),
         (["--drafter", "other={base}"], "drafter for 'other', but served are"),
         (
             ["--drafter", "{base}", "--memory-tokens", "99999999"],
             "memory_tokens must be from 0 to 16777216, got 99999999",
         ),
-        (["--drafter", "{base}", "--max-draft", "1000"], "max-draft"),
+        (["--drafter", "{base}", "--max-draft", "1000"], "1000 is not in the range 1<=x<=64"),
         (["--drafter", "{base}", "--speculative-config", "{{}}"], "contradicts --drafter"),
-        (["--drafter", "{base}", "--cost", "{base}"], "cost"),
+        (["--drafter", "{base}", "--cost", "{tmp}/run.json"], "not a step-cost file; write one with 'tasc profile'"),
     ],
 )
 def test_wrong_input_is_refused_at_start_in_one_line(models, tmp_path, arguments, message):
     whole = models.drafter("base").read_bytes()
     (tmp_path / "cut.tasc").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "run.json").write_text("{}")
     names = {"tmp": tmp_path, "base": models.drafter("base"), "enriched": models.drafter("enriched")}
     words = [word.format(**names) for word in arguments]
     command = [sys.executable, "-m", "tasc", "serve", str(models.model("base")), *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode in (1, 2)
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    import re
-
-    assert re.search(message, " ".join(lines[-4:] if done.returncode == 2 else lines[-1:])), done.stderr
     assert "Traceback" not in done.stderr
+    said = " ".join(done.stderr.replace("│", " ").split())
+    assert re.search(message, said), done.stderr
+    if done.returncode == 1:  # wrong usage is typer's box of several lines
+        assert sum(line.startswith("error: ") for line in done.stderr.splitlines()) == 1

@@ -73,7 +73,7 @@ def command(
 
     if as_json and not dry_run:
         raise OptionError("--json needs --dry-run: a server prints its log; add --dry-run or leave --json out")
-    rest = list(ctx.args)
+    rest = [_dashed(word) for word in ctx.args]
     options = ServeOptions(
         drafters=_table(drafter),
         vocabulary=None if vocab is None else os.path.abspath(vocab),
@@ -98,11 +98,19 @@ def _become(words: list[str]) -> None:
     os.execve(words[0], words, os.environ | {"PROMETHEUS_MULTIPROC_DIR": _metrics_folder()})
 
 
+def _dashed(word: str) -> str:
+    """An option with dashes; vLLM takes underscores as well."""
+    name, sign, value = word.partition("=")
+    return name.replace("_", "-") + sign + value if name.startswith("--") else word
+
+
 def _table(given: Sequence[str]) -> dict[str, str]:
     """`FILE` or `NAME=FILE` each -> name -> file, the name of the former being empty."""
     table: dict[str, str] = {}
     for text in given:
         name, _, path = text.rpartition("=") if not Path(text).exists() else ("", "", text)
+        if not Path(path).is_file():
+            raise OptionError(f"--drafter {text}: no file {path}; build one with 'tasc draft build'")
         if name in table:
             raise OptionError(f"--drafter {text}: {name or 'every model'} has a drafter already; give each name once")
         table[name] = os.path.abspath(path)
@@ -143,24 +151,18 @@ def _check(options: "ServeOptions", model: str, rest: Sequence[str]) -> int:
         check_names(list(options.drafters), [*names, *_adapters(rest)])
     if options.cost:
         StepCost.load(options.cost)
-    n_ids = _n_ids(model)
-    drafters, _ = load_drafters(options, model, (_values(rest, "--tokenizer") or [None])[0])
-    for name, drafter in drafters.items():
-        if drafter.vocab_size > n_ids:
-            raise ModelError(
-                f"{options.drafters[name]} has {drafter.vocab_size} ids, {model} {n_ids}; use the drafter that was built "
-                "with this model's tokenizer"
-            )
+    n_ids = _n_ids(model, trust_remote_code="--trust-remote-code" in rest)
+    drafters, _ = load_drafters(options, model, n_ids, (_values(rest, "--tokenizer") or [None])[0])
     return max(MAX_DRAFT if one.tuned is None else one.tuned.max_draft for one in drafters.values())
 
 
-def _n_ids(model: str) -> int:
+def _n_ids(model: str, *, trust_remote_code: bool) -> int:
     """Ids of a model whose cache can be rolled back."""
     from transformers import AutoConfig
     from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
     try:
-        config = AutoConfig.from_pretrained(model)
+        config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise ModelError(f"{model}: no model that can be loaded ({str(error).splitlines()[0]})") from error
     text = config.get_text_config(decoder=True)
@@ -186,10 +188,13 @@ def _values(rest: Sequence[str], name: str) -> list[str]:
 
 def _adapters(rest: Sequence[str]) -> list[str]:
     """Names of the LoRA adapters that vLLM is told to serve: `name=path` or a JSON object each."""
-    return [
-        str(json.loads(text).get("name")) if text.startswith("{") else text.partition("=")[0]
-        for text in _values(rest, "--lora-modules")
-    ]
+    names = []
+    for text in _values(rest, "--lora-modules"):
+        try:
+            names.append(json.loads(text)["name"] if text.startswith("{") else text.partition("=")[0])
+        except (ValueError, KeyError) as error:
+            raise OptionError(f"--lora-modules must be NAME=PATH or JSON with a name, got {text!r}") from error
+    return names
 
 
 def _server(distribution: str, model: str) -> list[str]:
@@ -203,7 +208,7 @@ def _server(distribution: str, model: str) -> list[str]:
 def _arguments(options: "ServeOptions", max_draft: int, rest: list[str]) -> list[str]:
     """What vLLM's server is told."""
     for word in rest:
-        if word.split("=")[0] in ("--speculative-config", "-sc"):
+        if word.split("=")[0] == "-sc" or word.startswith(("--speculative-config", "--spec-")):
             raise OptionError(f"{word} contradicts --drafter: vLLM drafts in one way at a time; leave one of them out")
     host = [] if _values(rest, "--host") else ["--host", "127.0.0.1"]
     speculative = {"method": "custom_class", "model": PROPOSER, "num_speculative_tokens": max_draft}

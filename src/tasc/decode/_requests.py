@@ -123,6 +123,10 @@ class Requests:
         end_id = self.end_ids[row.drafter]
         return begin + new.index(end_id) + 1 if end_id in new else 0
 
+    def beyond(self, slot: int) -> int:
+        """Tokens of a slot behind the end id that its last pass brought."""
+        return int(self._n_seen[slot]) - end if (end := self.end(slot)) else 0
+
     def update(
         self,
         new_ids: Sequence[Sequence[int]],

@@ -106,7 +106,9 @@ class BatchDrafts:
         """Tell the control and the counts what became of the last drafts."""
         if not self._planned:
             return
-        self.control.observe([row.n_new for row in self._planned])
+        # what stands behind an end was not needed
+        beyond = {row: self.requests.beyond(slot) for slot, row in enumerate(self.requests.rows) if row is not None}
+        self.control.observe([row.n_new - beyond.get(row, 0) for row in self._planned])
         for row in self._planned:
             if not row.n_new:  # out of the batch, so its draft was not verified
                 continue

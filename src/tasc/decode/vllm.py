@@ -5,6 +5,7 @@ itself verifies the drafts, so outputs are those of vLLM without them. This modu
 handed all that it needs (but for `_vllm_repair.py`). Written for vLLM 0.32 and 0.33, model runner V1.
 """
 
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -36,8 +37,8 @@ class ServeOptions:
         drafters: name of the served model or of a LoRA adapter -> drafter file; the name `""` stands for every request
             that no other name fits.
         vocabulary: folder of the model's n-grams; default: the model's own folder if it has some.
-        cost: step-cost file of `tasc profile --engine vllm`; default: the curve that the drafter was tuned for if that is
-            of the same kind of device, else one typical of the device.
+        cost: step-cost file of `tasc profile --engine vllm`; default: the curve that the drafter was tuned for if that was
+            measured in vLLM on the same kind of device, else one typical of the device.
         memory_tokens: tokens of finished outputs that later requests draft from as well; 0: each request for itself.
         min_gain: by what share a drafted pass must be expected to beat a plain one.
         switch_off: False keeps drafting even while it loses time.
@@ -93,17 +94,19 @@ class ServeOptions:
 
 
 def load_drafters(
-    options: ServeOptions, model: str, tokenizer: str | None = None
+    options: ServeOptions, model: str, n_ids: int, tokenizer: str | None = None
 ) -> tuple[dict[str, Drafter], EnrichedVocabulary | None]:
     """The drafters by name and the model's n-grams, all of one tokenizer.
 
     Args:
         model: folder or Hub name.
+        n_ids: of the model.
         tokenizer: its tokenizer's, where that lies elsewhere.
 
     Raises:
         DrafterFileError, VocabularyError: a file is damaged or missing.
         FingerprintError: a drafter is for another tokenizer or other n-grams.
+        ModelError: the model has fewer ids than a drafter.
     """
     from tasc.corpus import load_tokenizer
 
@@ -114,6 +117,11 @@ def load_drafters(
     loaded = load_tokenizer(tokenizer or model)
     for name, drafter in drafters.items():
         check_drafter(drafter, loaded, vocabulary, source=options.drafters[name])
+        if drafter.vocab_size > n_ids:
+            raise ModelError(
+                f"{options.drafters[name]} has {drafter.vocab_size} ids, {model} {n_ids}; use the drafter that was built "
+                "with this model's tokenizer"
+            )
     return drafters, vocabulary
 
 
@@ -138,20 +146,14 @@ class Proposer:
 
     Raises:
         OptionError, DrafterFileError, VocabularyError, FingerprintError: see `ServeOptions` and `load_drafters`.
-        ModelError: the model keeps a state that cannot be rolled back, or has fewer ids than the drafter.
+        ModelError: the model keeps a state that cannot be rolled back, or its prompts are no tokens.
     """
 
     def __init__(self, vllm_config: Any) -> None:
         options = ServeOptions.of((vllm_config.additional_config or {}).get("tasc"))
         model = vllm_config.model_config
         _check_model(model)
-        drafters, vocabulary = load_drafters(options, model.model, model.tokenizer)
-        for name, drafter in drafters.items():
-            if drafter.vocab_size > model.get_vocab_size():
-                raise ModelError(
-                    f"{options.drafters[name]} has {drafter.vocab_size} ids, the model {model.get_vocab_size()}; use the "
-                    "drafter that was built with this model's tokenizer"
-                )
+        drafters, vocabulary = load_drafters(options, model.model, model.get_vocab_size(), model.tokenizer)
         self.options, self._names = options, list(drafters)
         served = [model.served_model_name] if isinstance(model.served_model_name, str) else model.served_model_name
         adapters = vllm_config.lora_config is not None
@@ -194,7 +196,7 @@ class Proposer:
         return drafts
 
     def _by_row(self, n_rows: int) -> list[int]:
-        """Whose drafts each row gets. vLLM does not say which adapter a row uses, but its caller's batch does."""
+        """Whose drafts each row gets. vLLM does not say which adapter a row uses, but the batch of its caller does."""
         batch = sys._getframe(2).f_locals["self"].input_batch
         adapters = {number: request.lora_name for number, request in batch.lora_id_to_lora_request.items()}
         places = {name: place for place, name in enumerate(self._names)}
@@ -213,10 +215,12 @@ class Metrics:
     def __init__(self) -> None:
         from prometheus_client import REGISTRY, Counter
 
+        if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+            os.makedirs(folder, exist_ok=True)  # on another machine of the same engine it is not there
         for name in [name for name in REGISTRY._names_to_collectors if name.startswith("tasc:")]:
             if (collector := REGISTRY._names_to_collectors.get(name)) is not None:  # of an earlier engine here
                 REGISTRY.unregister(collector)
-        self._drafted = Counter("tasc:drafted_tokens", "Drafted tokens that were verified, by source.", ["source"])
+        self._drafted = Counter("tasc:drafted_tokens", "Drafted tokens handed to the engine, by source.", ["source"])
         self._accepted = Counter("tasc:accepted_tokens", "Drafted tokens that were accepted, by source.", ["source"])
         self._passes = Counter("tasc:passes", "Passes, by whether drafting was on or paused.", ["drafting"])
         self._seconds = Counter("tasc:draft_seconds", "Seconds spent on drafting.")
@@ -252,14 +256,17 @@ def _check_model(model: Any) -> None:
             raise ModelError(
                 f"drafts need a cache that can be rolled back, {model.model} has a recurrent state; serve it without a drafter"
             )
+    if getattr(model, "enable_prompt_embeds", False):  # a slot would still show the text of whoever had it before
+        raise ModelError(
+            "drafts need prompts of tokens, not of embeddings; leave --enable-prompt-embeds or the drafter out"
+        )
 
 
 def _control(options: ServeOptions, drafters: Sequence[Drafter], vllm_config: Any) -> Control:
-    """Lengths of drafts: no longer than vLLM makes room for, nor than the drafters were tuned to."""
+    """Lengths of drafts: as long as vLLM makes room for, by a curve that was measured in vLLM or is typical."""
     most = int(vllm_config.speculative_config.num_speculative_tokens)
-    tuned = [drafter.tuned for drafter in drafters if drafter.tuned is not None]
-    if len(tuned) == len(drafters):
-        most = min(most, max(one.max_draft for one in tuned))
     device = vllm_config.device_config.device_type
+    # a curve of another engine would make drafted tokens look dear: most of a step is vLLM's own work
+    tuned = [one.tuned for one in drafters if one.tuned is not None and "engine" in one.tuned.cost.get("about", {})]
     cost = StepCost.load(options.cost) if options.cost else curve_for(device, tuned[0] if tuned else None)
     return Control(cost, max_draft=most, min_gain=options.min_gain, switch_off=options.switch_off, ragged=True)

@@ -23,13 +23,16 @@ DRAFT_MS = 0.03
 CONTEXT_STEP = 64  # the curve is looked up in steps of so many tokens of context
 
 # Milliseconds of a pass by tokens per row, at batch 1 and 8. CPU: between a 4M model (1.2, 1.4, 1.6, 2.0 times a pass
-# over one token, measured on one core) and a 100M one (1.7 times for 4, 3.0 for 16). CUDA: such passes are bound by
-# reading the weights, so tokens are free.
+# over one token, measured on one core) and a 100M one (1.7 times for 4, 3.0 for 16). CUDA: a roofline. Reading the weights
+# bounds a pass up to as many tokens as the chip does multiplications per weight read (an H100: 990 TFLOP/s at 2 per weight
+# and token, 3.35 TB/s at 2 bytes per weight), so tokens are free there and are paid for in full beyond.
 _TOKENS = (1, 2, 4, 8, 16)
-_DEFAULTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "cpu": ((3.0, 3.7, 4.8, 5.4, 6.9), (5.1, 7.0, 9.3, 13.5, 22.5)),
-    "mps": ((10.0, 10.6, 11.5, 13.0, 15.5), (12.0, 13.5, 15.5, 19.0, 26.0)),
-    "cuda": ((12.0,) * 5, (12.0,) * 5),
+_RIDGE = 295
+_CUDA_ROWS = (1, 8, 32, 128, 512)
+_DEFAULTS: dict[str, dict[int, tuple[float, ...]]] = {
+    "cpu": {1: (3.0, 3.7, 4.8, 5.4, 6.9), 8: (5.1, 7.0, 9.3, 13.5, 22.5)},
+    "mps": {1: (10.0, 10.6, 11.5, 13.0, 15.5), 8: (12.0, 13.5, 15.5, 19.0, 26.0)},
+    "cuda": {n: tuple(12.0 * max(1.0, n * k / _RIDGE) for k in _TOKENS) for n in _CUDA_ROWS},
 }
 
 
@@ -95,8 +98,9 @@ class StepCost:
             (10, 0)
         """
         kind = device.partition(":")[0]
-        one, eight = _DEFAULTS.get(kind, _DEFAULTS["cuda"])
-        return cls(_TOKENS, (1, 8), (128,), [[one], [eight]], about={"device": kind, "default": True})
+        by_rows = _DEFAULTS.get(kind, _DEFAULTS["cuda"])
+        about = {"device": kind, "default": True}
+        return cls(_TOKENS, tuple(by_rows), (128,), [[ms] for ms in by_rows.values()], about=about)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "StepCost":
