@@ -48,6 +48,55 @@ def test_scores_equal_recounts_for_ngrams_that_occur_once(rows, data):
             assert scores.value[k] == abs(total - recount(rows, weights, sorted(changed)))
 
 
+def fewest(length, arcs):
+    """Fewest steps from 0 to `length`, by single ids and by (begin, end) arcs."""
+    best = [0]
+    for end in range(1, length + 1):
+        best.append(1 + min([best[end - 1], *(best[i] for i, j in arcs if j == end)]))
+    return best[length]
+
+
+def places(row, candidate):
+    return [(i, i + len(candidate)) for i in range(len(row)) if tuple(row[i : i + len(candidate)]) == candidate]
+
+
+def brute_score(rows, weights, candidates, active):
+    """Every occurrence in turn put in or taken out, all else as it is; of overlapping ones of a candidate the first."""
+    value, uses = [0] * len(candidates), [0] * len(candidates)
+    for row, weight in zip(rows, weights.tolist(), strict=True):
+        usable = {place for c, on in zip(candidates, active, strict=True) if on for place in places(row, c)}
+        now = fewest(len(row), usable)
+        for k, candidate in enumerate(candidates):
+            free_from = 0
+            for place in places(row, candidate):
+                changed = fewest(len(row), usable ^ {place})
+                if place[0] >= free_from and changed != now:
+                    value[k] += abs(changed - now) * weight
+                    uses[k] += weight
+                    free_from = place[1]
+    return value, uses
+
+
+few_ids = st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=12), min_size=2, max_size=5)
+
+
+@settings(max_examples=150, deadline=None)
+@given(rows=few_ids | rows_of, data=st.data())
+def test_scores_with_overlapping_occurrences_in_several_rows(rows, data):
+    """With two ids nearly every n-gram overlaps itself and its neighbours."""
+    weights = np.array(data.draw(st.lists(st.integers(1, 4), min_size=len(rows), max_size=len(rows))), np.int64)
+    candidates = candidates_in(rows)
+    if not candidates:
+        return
+    active = np.array(data.draw(st.lists(st.booleans(), min_size=len(candidates), max_size=len(candidates))))
+    corpus = TokenCorpus.from_rows(rows)
+    arcs = kernels.find_arcs(corpus.tokens, corpus.offsets, *build_trie(candidates))
+    scores = kernels.score(arcs, corpus.offsets, weights, active)[1]
+    value, uses = brute_score(rows, weights, candidates, active)
+    assert scores.value.tolist() == value
+    assert scores.uses.tolist() == uses
+
+
 @settings(max_examples=60, deadline=None)
 @given(rows=rows_of, data=st.data())
 def test_arcs_of_wanted_candidates(rows, data):
@@ -117,3 +166,26 @@ def test_refused_candidates_are_left_out():
     ((_, chosen),) = choose(corpus, counts, budgets=[3], base_size=BASE, accept=lambda ids: len(ids) == 2)
     assert chosen
     assert all(len(c.ids) == 2 for c in chosen)
+
+
+def test_form_letters_are_no_longer_than_with_algorithm_1():
+    """It reaches the whole letter of 60 ids, which is longer than the other candidates may be."""
+    rows = [list(range(60))] * 10
+    corpus, counts = TokenCorpus.from_rows(rows).unique()
+    merges = mine(corpus, counts, budget=20, base_size=60)
+    paper = EnrichedVocabulary(60, tuple(Ngram(m.ids, m.parts) for m in merges))
+    assert paper.merge(rows[0]).size == 1
+    ((_, chosen),) = choose(corpus, counts, budgets=[20], base_size=60)
+    best = EnrichedVocabulary(60, tuple(Ngram(c.ids, c.ids) for c in chosen), "fewest")
+    assert best.merge(rows[0]).size == 1
+
+
+def test_unused_ngrams_are_dropped_before_those_that_the_discount_leaves_nothing():
+    rows = [[0, 1]] * 5 + [[2, 3, 4]] * 20
+    corpus, counts = TokenCorpus.from_rows(rows).unique()
+    selection = _Selection(corpus, counts, most=8, base_size=BASE, n_max=4, accept=accept_all, discount=6.0)
+    for ids in ((0, 1), (2, 3), (2, 3, 4)):  # 2 3 has no use beside 2 3 4
+        selection.active[selection.candidates.index(ids)] = True
+    assert [c.ids for c in selection.chosen()] == [(2, 3, 4), (0, 1), (2, 3)]
+    selection.prune(2, batches=1)
+    assert [c.ids for c in selection.chosen()] == [(2, 3, 4), (0, 1)]

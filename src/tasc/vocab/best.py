@@ -24,7 +24,7 @@ from tasc.vocab import _mining, _selection
 from tasc.vocab._trie import build_trie
 from tasc.vocab.miner import Accept, accept_all, mine, separated
 
-LONGEST = 48  # ids in one n-gram
+LONGEST = 48  # ids in one candidate, except merges of Algorithm 1
 MIN_COUNT = 3  # occurrences of a candidate
 OWN_PER_TOKEN, CLOSED_PER_TOKEN, ANY_PER_TOKEN = 2, 12, 40  # candidates of each kind, for each token of the budget
 KEPT_PER_TOKEN = 12  # those of highest worth that stay in the running once a first choice is made
@@ -94,7 +94,7 @@ def _candidates(
 ) -> tuple[list[tuple[int, ...]], int]:
     """All candidates, Algorithm 1's merges first and in their order; and how many those are."""
     merges = mine(corpus, counts, budget=OWN_PER_TOKEN * most, base_size=base_size, n_max=n_max, accept=accept)
-    own = [m.ids for m in merges if len(m.ids) <= LONGEST]
+    own = [m.ids for m in merges]
     known = set(own)
     spans = _frequent_ngrams(corpus, counts, most, base_size)
     return own + [ids for ids in spans if ids not in known and accept(ids)], len(own)
@@ -163,7 +163,7 @@ class _Selection:
     def look(self) -> tuple[int, _selection.Scores, NDArray[np.float64]]:
         """Tokens of the corpus, raw scores, and each candidate's discounted worth."""
         total, scores = _selection.score(self.arcs, self.offsets, self.weights, self.active)
-        return int(total), scores, scores.value * (1 - self.discount / np.maximum(scores.uses, 1))
+        return int(total), scores, scores.value * np.maximum(0, 1 - self.discount / np.maximum(scores.uses, 1))
 
     def cost(self) -> float:
         """Tokens of the corpus, with the discount that the active n-grams will not save elsewhere."""
@@ -174,9 +174,9 @@ class _Selection:
         """Take the candidates that would save most, a batch at each look, until `target` are active."""
         step = max(1, (target - int(self.active.sum())) // batches)
         while (room := target - int(self.active.sum())) > 0:
-            worth = self.look()[2]
+            _, scores, worth = self.look()
             worth[self.active] = 0
-            top = np.argsort(-worth, kind="stable")[: min(step, room)]
+            top = _best_first(worth, scores)[: min(step, room)]
             top = top[worth[top] > 0]
             if not top.size:
                 return
@@ -186,9 +186,9 @@ class _Selection:
         """Drop the n-grams that are missed least, a batch at each look, until `target` are active."""
         step = max(1, (int(self.active.sum()) - target) // batches)
         while (excess := int(self.active.sum()) - target) > 0:
-            worth = self.look()[2]
-            worth[~self.active] = np.inf
-            self.active[np.argsort(worth, kind="stable")[: min(step, excess)]] = False
+            _, scores, worth = self.look()
+            order = _best_first(worth, scores)
+            self.active[order[self.active[order]][-min(step, excess) :]] = False
 
     def refine(self, budget: int, discount: float) -> None:
         """Grow and prune again, half as far after each try that did not help; candidates far from being chosen sit out."""
@@ -207,14 +207,19 @@ class _Selection:
                 cost = found
 
     def _narrow(self, most: int) -> None:
-        worth = self.look()[2]
+        _, scores, worth = self.look()
         worth[self.active] = np.inf
         stay = np.zeros(len(self.candidates), np.bool_)
-        stay[np.argsort(-worth, kind="stable")[: most + int(self.active.sum())]] = True
+        stay[_best_first(worth, scores)[: most + int(self.active.sum())]] = True
         self.arcs = _selection.select_arcs(self.arcs, stay)
 
     def chosen(self) -> list[Chosen]:
         """The active n-grams, the most useful first."""
         _, scores, worth = self.look()
-        order = np.argsort(-worth, kind="stable")
+        order = _best_first(worth, scores)
         return [Chosen(self.candidates[i], int(scores.uses[i]), int(scores.value[i])) for i in order if self.active[i]]
+
+
+def _best_first(worth: NDArray[np.float64], scores: _selection.Scores) -> NDArray[np.int64]:
+    """Candidates by worth; those that the discount leaves none by what they save here, so that unused ones come last."""
+    return np.lexsort((-scores.value, -worth))
