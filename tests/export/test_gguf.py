@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import sys
+from types import ModuleType
 
 import pytest
 
@@ -15,6 +18,7 @@ from tasc.export.gguf.convert import last_message
 from tasc.export.gguf.proof import BYTE_LEVEL, TokenType, Written, check_vocabulary
 from tasc.export.gguf.refusal import parsed, refuse_whole_words
 from tasc.export.gguf.splitting import named_split, require_split
+from tasc.export.sidecar import sha256
 from tasc.vocab.tokenizer import write_tokenizer
 from tasc.vocab.vocabulary import EnrichedVocabulary, Ngram
 
@@ -59,12 +63,119 @@ def test_whole_words_are_refused_where_llama_cpp_looks_them_up():
     assert not tokenizer.backend_tokenizer.model.ignore_merges
 
 
-def test_code_beside_the_model_is_not_run_unasked(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "added"),
+    [
+        ("config.json", {"auto_map": {"AutoConfig": "evil.Config"}}),
+        ("config.json", {"configuration_files": ["config.4.0.0.json"]}),
+        ("config.json", {"text_config": {"auto_map": {"AutoConfig": "evil.Config"}}}),
+        ("config.4.0.0.json", {"auto_map": {"AutoConfig": "evil.Config"}}),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}}),
+        ("preprocessor_config.json", {"auto_map": {"AutoProcessor": "evil.Processor"}}),
+    ],
+)
+def test_code_beside_the_model_is_not_run_unasked(tmp_path, monkeypatch, name, added):
+    monkeypatch.delenv("LLAMA_CPP", raising=False)
     enriched_run(tmp_path, tiny_tokenizers.tiny_tokenizer("byte_level"), n=3)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoConfig": "evil.Config"}}))
-    with pytest.raises(ModelError, match="auto_map"):
+    path = tmp_path / name
+    path.write_text(json.dumps((json.loads(path.read_text()) if path.is_file() else {}) | added))
+    with pytest.raises(ModelError, match="auto_map" if "auto_map" in str(added) else "configuration_files"):
         export_gguf(tmp_path, tmp_path / "model.gguf")
+    with pytest.raises(OptionError, match="converter is needed"):  # one step further
+        export_gguf(tmp_path, tmp_path / "model.gguf", trust_remote_code=True)
+
+
+def test_what_can_be_refused_at_once_is_refused_before_decoding(tmp_path, monkeypatch):
+    def decode():
+        raise AssertionError("decoded before all was checked")
+
+    monkeypatch.delenv("LLAMA_CPP", raising=False)
+    enriched_run(tmp_path / "run", tiny_tokenizers.tiny_tokenizer("byte_level"), n=3)
+    with pytest.raises(OptionError, match="is a folder; pass the file to write"):
+        export_gguf(tmp_path / "run", tmp_path, check=decode)
+    with pytest.raises(OptionError, match="converter is needed"):
+        export_gguf(tmp_path / "run", tmp_path / "model.gguf", check=decode)
+    (tmp_path / "convert_hf_to_gguf.py").touch()
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(MissingExtraError, match=r"tasc-lm\[gguf\]"):
+        export_gguf(tmp_path / "run", tmp_path / "model.gguf", llama_cpp=tmp_path, check=decode)
+    monkeypatch.setitem(sys.modules, "gguf", ModuleType("gguf"))
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    with pytest.raises(MissingExtraError, match="pip install llama-cpp-python"):
+        export_gguf(tmp_path / "run", tmp_path / "model.gguf", llama_cpp=tmp_path, check=decode)
+    assert not list(tmp_path.glob("*.gguf*"))
+
+
+# a converter that writes a vocabulary of the right tokens, and fails if something can be read from standard input
+CONVERTER = """
+import sys
+from pathlib import Path
+import gguf, json, numpy
+
+def main():
+    assert sys.stdin.read() == ""
+    folder, out = Path(sys.argv[1]), Path(sys.argv[sys.argv.index("--outfile") + 1])
+    state = json.loads((folder / "tokenizer.json").read_text())
+    tokens = dict(state["model"]["vocab"]) | {one["content"]: one["id"] for one in state["added_tokens"]}
+    special = {one["content"] for one in state["added_tokens"] if one["special"]}
+    tokens = sorted(tokens, key=tokens.get)
+    writer = gguf.GGUFWriter(gguf.fill_templated_filename(str(out), "f16"), "llama")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if token in special else 1 for token in tokens])
+    merges = state["model"]["merges"]
+    writer.add_token_merges([one if isinstance(one, str) else " ".join(one) for one in merges])
+    eos = json.loads((folder / "tokenizer_config.json").read_text())["eos_token"]
+    writer.add_eos_token_id(tokens.index(eos))
+    writer.add_tensor("token_embd.weight", numpy.zeros((len(tokens), 4), numpy.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+"""
+
+
+@pytest.fixture
+def converted(tmp_path):
+    pytest.importorskip("gguf", reason="needs the gguf library")
+    (tmp_path / "convert_hf_to_gguf.py").write_text(CONVERTER)
+    tokenizer = tiny.byte_level_bpe()
+    vocabulary = enriched_run(tmp_path / "run", tokenizer, n=3, spare=0)
+
+    def run(name):
+        return export_gguf(tmp_path / "run", tmp_path / "out" / name, llama_cpp=tmp_path)
+
+    return run, vocabulary
+
+
+def test_any_name_will_do_and_the_sidecar_names_what_was_converted(tmp_path, converted):
+    run, vocabulary = converted
+    (tmp_path / "run" / "chat_template.jinja").write_text("{{ messages }}")
+    about = run("a{0}{b}.gguf")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a{0}{b}.gguf", "a{0}{b}.gguf.about.json"]
+    assert about == json.loads((tmp_path / "out" / "a{0}{b}.gguf.about.json").read_text())
+    assert about["counts"]["rows"] == vocabulary.size
+    assert about["files"]["model"]["file"] == "a{0}{b}.gguf"
+    assert about["files"]["model"]["sha256"] == sha256(tmp_path / "out" / "a{0}{b}.gguf")
+    hashed = about["made_from"]["sha256"]
+    assert set(hashed) >= {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
+    assert set(hashed) >= {"enriched.json", "model.safetensors", "chat_template.jinja"}
+    assert hashed["chat_template.jinja"] == sha256(tmp_path / "run" / "chat_template.jinja")
+
+
+def test_a_gguf_is_never_without_its_sidecar(tmp_path, converted, monkeypatch):
+    run, _ = converted
+    seen, replace = [], os.replace
+
+    def watched(source, target):
+        replace(source, target)
+        seen.append({path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")})
+
+    monkeypatch.setattr(os, "replace", watched)
+    run("m.gguf")
+    assert seen[-2:] == [{"m.gguf.about.json"}, {"m.gguf", "m.gguf.about.json"}]
+    assert not any("m.gguf" in names for names in seen[:-1])
 
 
 def test_bad_options(tmp_path, monkeypatch):
@@ -235,6 +346,6 @@ def test_a_gguf_is_read(tmp_path):
 
 
 def test_without_the_gguf_library(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "gguf", None)
+    monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(MissingExtraError, match=r"tasc-lm\[gguf\]"):
         read_gguf(tmp_path / "model.gguf")

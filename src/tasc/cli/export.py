@@ -1,6 +1,7 @@
 """`tasc export`: a drafter, or an enriched model, in the files of other engines."""
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -142,7 +143,7 @@ def gguf(
         tasks = load_tasks(
             data, split=split, limit=limit, prompt_column=prompt_column, completion_column=completion_column
         )
-        compared = _reference(run, tasks, check, template, max_new_tokens, trust_remote_code)
+        compared = partial(_reference, run, tasks, check, template, max_new_tokens, trust_remote_code)
     about = export_gguf(
         run,
         out,

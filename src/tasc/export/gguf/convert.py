@@ -59,7 +59,14 @@ def convert(converter: Path, folder: Path, out: Path, *, outtype: str, pre: str 
     command += [os.fspath(folder), "--outfile", os.fspath(out), "--outtype", outtype]
     # all it needs lies in the folder
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "utf-8", "PYTHONUTF8": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", errors="replace")
+    done = subprocess.run(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,  # transformers asks there whether to run a model's code
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )
     if done.returncode == 0 and out.is_file():
         return
     if done.returncode < 0:

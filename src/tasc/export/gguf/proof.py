@@ -67,10 +67,7 @@ def read_gguf(path: str | os.PathLike[str]) -> Written:
         MissingExtraError: the library is not installed.
         ModelError: no GGUF, or one without vocabulary or embedding.
     """
-    try:
-        library: Any = importlib.import_module("gguf")
-    except ImportError:
-        raise MissingExtraError("reading a GGUF needs the gguf library; pip install 'tasc-lm[gguf]'") from None
+    library = require_library()
     try:
         reader = library.GGUFReader(os.fspath(path))
     except (OSError, ValueError, IndexError) as error:
@@ -92,6 +89,18 @@ def read_gguf(path: str | os.PathLike[str]) -> Written:
         rows=shapes["token_embd.weight"][1],  # GGUF lists dimensions from the fastest on
         head_rows=None if head is None else head[1],
     )
+
+
+def require_library() -> Any:
+    """The gguf library.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        return importlib.import_module("gguf")
+    except ImportError:
+        raise MissingExtraError("reading a GGUF needs the gguf library; pip install 'tasc-lm[gguf]'") from None
 
 
 def _value(reader: Any, key: str, default: Any = None) -> Any:

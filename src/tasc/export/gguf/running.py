@@ -40,12 +40,17 @@ class Check:
 def llama_cpp_version() -> str | None:
     """The version of llama-cpp-python; None where it is not installed."""
     try:
-        return _library().__version__
+        return require_llama_cpp().__version__
     except MissingExtraError:
         return None
 
 
-def _library() -> Any:
+def require_llama_cpp() -> Any:
+    """llama-cpp-python.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         return importlib.import_module("llama_cpp")
     except ImportError:
@@ -60,7 +65,7 @@ def opened(path: str | os.PathLike[str], *, n_ctx: int) -> Iterator[Any]:
         MissingExtraError: llama-cpp-python is not installed.
         ModelError: llama.cpp cannot load the file.
     """
-    library = _library()
+    library = require_llama_cpp()
     float32 = library.GGML_TYPE_F32
     try:
         engine = library.Llama(os.fspath(path), n_ctx=n_ctx, type_k=float32, type_v=float32, verbose=False)
@@ -81,7 +86,7 @@ def check_ngrams(engine: Any, vocabulary: "EnrichedVocabulary") -> int:
     Raises:
         TokenizerError: naming the first such n-gram.
     """
-    library = _library()
+    library = require_llama_cpp()
     native = library.llama_model_get_vocab(engine.model)
     n_texts = 0
     for k, ngram in enumerate(vocabulary.ngrams):
@@ -100,7 +105,7 @@ def check_ngrams(engine: Any, vocabulary: "EnrichedVocabulary") -> int:
 
 def _text(native: Any, ids: Sequence[int]) -> bytes:
     """The bytes of tokens; `Llama.detokenize` drops a token of more than 32 bytes."""
-    to_piece = _library().llama_token_to_piece
+    to_piece = require_llama_cpp().llama_token_to_piece
     buffer = create_string_buffer(_LONGEST_PIECE)
     pieces = []
     for i in ids:
