@@ -120,13 +120,9 @@ class Chromium:
     def press(self, key: str) -> None:
         """Press and release a key, as a person would."""
         code = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]}
-        for kind in ("rawKeyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, **code)
-
-    def screenshot(self, path: Path) -> None:
-        """The whole page as a PNG file."""
-        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(b64decode(shot["data"]))
+        typed = {"type": "keyDown", "text": "\r"} if key == "Enter" else {"type": "rawKeyDown"}
+        for kind in (typed, {"type": "keyUp"}):
+            self.call("Input.dispatchKeyEvent", **kind, **code)
 
     def pdf(self) -> bytes:
         """The page as it is printed."""

@@ -81,9 +81,9 @@ def test_the_steps_are_reached_and_walked_without_a_mouse(browser, page):
         browser.press("Tab")
         if browser.evaluate("document.activeElement.dataset.go") == "on":
             break
-    browser.press("Enter")  # a click on the button
-    browser.evaluate("document.activeElement.click()")
-    assert browser.evaluate(AT).startswith("Pass 3 of 3") or browser.evaluate(AT).startswith("Pass 2 of 3")
+    assert browser.evaluate(AT).startswith("Pass 1 of 3")
+    browser.press("Enter")
+    assert browser.evaluate(AT).startswith("Pass 2 of 3")
     assert browser.evaluate("document.activeElement.getAttribute('aria-label')") == "Next pass"
 
 

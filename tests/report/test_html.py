@@ -10,8 +10,10 @@ from itertools import pairwise
 
 import pytest
 
-from report_runs import full_report, full_run
-from tasc.report import Report, Run, figures, render
+from report_runs import estimate, full_report, full_run
+from tasc.draft.interface import SOURCES
+from tasc.report import Report, Run, figures, html, plots, render
+from tasc.report.data import Estimate, Speed
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;{{ 7 * 7 }}"
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -123,7 +125,7 @@ def test_text_of_data_and_models_is_shown_and_never_run(two):
     assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
     shown = [data for _, data in page.texts if HOSTILE in data]
     assert len(shown) > 10
-    assert "49" not in {data.strip() for _, data in page.texts}
+    assert "amp;49" not in text  # what stands in front of the sum, escaped or not
 
 
 def test_ids_are_unique_and_every_reference_has_its_target(two):
@@ -141,7 +143,8 @@ def test_figures_say_in_words_what_they_show(page):
     assert all(svg["role"] == "img" for svg in page.all("svg"))
     assert any("drafts at batch 1: 4.50 (4.40 to 4.60)" in label for label in labels)
     assert any("1: 80%, 2: 57%" in label for label in labels)
-    assert all(text.strip() for tag, text in page.texts if tag == "figcaption")
+    captions = [text for tag, text in page.texts if tag == "figcaption"]  # `texts` has no blank ones
+    assert len(captions) == len(page.all("figcaption")) == len(labels)
 
 
 def test_all_passes_stand_on_the_page_with_what_became_of_each_token(text):
@@ -168,6 +171,30 @@ def test_the_headline_is_the_fastest_system_that_is_not_known_to_be_worse():
     assert headline(replace(run, systems=(*run.systems, fast)))[:2] == ["9.0×", "0.790"]
     low = replace(run.systems[1], difference=replace(run.systems[1].difference, value=-0.1, high=-0.05))
     assert headline(replace(run, systems=(run.systems[0], low, run.systems[2], fast)))[0] == "4.5×"
+    own = replace(fast, changed=2, quality=(replace(run.systems[1].quality[0], estimate=estimate(0.77)),))
+    assert headline(replace(run, systems=(*run.systems, own)))[:2] == ["9.0×", "0.770"]
+    own = replace(own, difference=estimate(-0.2, 0.1))
+    assert headline(replace(run, systems=(*run.systems, own)))[:2] == ["4.5×", "0.800"]
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(("kind", "spread"), [("compare", "range over the rounds"), ("tune", "95% interval")])
+def test_no_headline_where_nothing_is_faster(kind, spread):
+    run = full_run()
+    slow = replace(run.systems[2], speeds=(Speed(1, 40.0, Estimate(0.96, 0.9, 1.02)),))
+    text = " ".join(render(Report("r", (replace(run, kind=kind, systems=(run.systems[0], slow)),))).split())
+    assert 'class="big"' not in text
+    assert "is faster than baseline: drafts is 0.96 times as fast (0.90 to 1.02), batch 1." in text
+    assert f"speed-up with its {spread}</caption>" in text
+
+
+def test_sources_are_known_everywhere():
+    assert list(html.SOURCES) == list(plots.SOURCES) == list(SOURCES)
+    style = (html.TEMPLATES / "style.css").read_text(encoding="utf-8")
+    for source in SOURCES:
+        assert f".tok.{source} {{" in style
+        assert style.count(f"--{source}: #") == 3  # light, dark, print
+    assert set(re.findall(r"\.tok\.(\w+)", style)) == {*SOURCES, "own", "yes", "no"}
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -3,6 +3,8 @@
 import re
 import xml.etree.ElementTree as ET
 
+import pytest
+
 from report_runs import estimate, full_run
 from tasc.report import charts, plots
 from tasc.report.data import Acceptance, Estimate, Training
@@ -35,34 +37,41 @@ def test_long_names_are_cut_on_an_axis():
     assert f"{'x' * 21}..." in texts(svg)
 
 
+def test_runs_and_systems_stay_apart_when_compared():
+    """Default names of runs differ at their ends."""
+    runs = [f"demo-20260101-12000{k}" for k in range(8)]
+    rows = [(run, system, estimate(2.0), estimate(0.5)) for run in runs for system in ("baseline", "enriched + drafts")]
+    svg = charts.trade_off(rows[:4], "joint accuracy", 1)
+    assert {*runs[:2], "baseline", "enriched + drafts"} <= set(texts(svg))
+    assert all(svg.count(f"stroke: {colour}") for colour in plots.COLOURS[:2])
+    points = re.findall(r'<use xlink:href="#(\w+)" [^>]*style="([^"]+)"', charts.trade_off(rows, "joint accuracy", 1))
+    assert len(set(points)) >= len(rows)
+    long = charts.trade_off([("x" * 255, "_a", estimate(2.0), estimate(0.5)), *rows], "joint accuracy", 1)
+    assert {"x" * charts.LEGEND_LINE, "_a"} <= set(texts(long))
+
+
 def test_units_stand_on_every_axis():
     run = full_run()
     for svg, labels in (
         (charts.budgets(run.budgets, [("m", 300, 5.0)]), ("budget M (n-grams added)", "decoding steps per output")),
         (charts.time_shares(run.systems), ("time per output (ms) at batch 8",)),
         (charts.acceptance_by_position(run.drafts), ("place in the draft (tokens)", "accepted (% of drafted)")),
-        (charts.tried(run.tried, 20.0), ("longest draft (tokens)", "time per output by the curve (ms)")),
+        (charts.tried(run.tried), ("longest draft (tokens)", "time per output by the curve (ms)")),
         (charts.training(run.training, evaluations=True), ("optimizer steps", "validation loss (nats per byte)")),
     ):
         assert set(labels) <= set(texts(svg))
 
 
 def test_an_interval_is_drawn_where_it_is_known():
-    def n_paths(one):
-        return charts.quality([("a", one), ("b", one)], "accuracy").count("<path")
+    def width(one):
+        svg = charts.quality([("a", one), ("b", estimate(0.4, 0.4))], "accuracy")  # b makes the axis the same for all
+        low, high = re.search(r'id="LineCollection_1">\s*<path d="M ([\d.]+) [\d.]+\s+L ([\d.]+)', svg).groups()
+        return float(high) - float(low)
 
-    wide, narrow, none = (n_paths(one) for one in (estimate(0.5, 0.4), estimate(0.5, 0.1), Estimate(0.5)))
-    assert wide == narrow
-    positions = [
-        float(x)
-        for one in (estimate(0.5, 0.2), Estimate(0.5))
-        for x in re.findall(
-            r'id="LineCollection_1">\s*<path d="M ([\d.]+)',
-            charts.quality([("a", one), ("b", estimate(0.4, 0.3))], "q"),
-        )
-    ]
-    assert positions[0] < positions[1]
-    assert none <= wide
+    wide, narrow, none = (width(one) for one in (estimate(0.5, 0.2), estimate(0.5, 0.1), Estimate(0.5)))
+    assert wide == pytest.approx(2 * narrow)
+    assert narrow > 5
+    assert none == 0
 
 
 def test_inlined_figures_share_no_ids_and_take_the_colour_of_the_page():

@@ -187,6 +187,13 @@ def test_another_document_is_refused(document, found):
     "found",
     [
         {**EVAL, "quality": 3},
+        {**EVAL, "quality": {"rouge_l": "good"}},
+        {**EVAL, "quality": {"rouge_l": None}},
+        {**EVAL, "intervals": {"rouge_l": ["low", "high"]}},
+        {**EVAL, "passes_per_output": "7"},
+        {**EVAL, "ms_per_output": "fast"},
+        {**EVAL, "batch_size": [8]},
+        {**TUNE, "tried": [{"max_draft": "long", "ms_per_output": 1.0}]},
         {**EVAL, "intervals": {"rouge_l": [1, 2, 3]}},
         {**COMPARE, "by_source": {"corpus": {}}},
         {**COMPARE, "ms_per_output": {"plain": "fast"}},
@@ -212,6 +219,12 @@ def test_equal_names_get_their_parents_in_front(document, tmp_path):
     report = read_report([tmp_path / "a" / "found.json", tmp_path / "b" / "found.json"])
     assert [run.name for run in report.runs] == ["a/found.json", "b/found.json"]
     assert report.title == "a/found.json and b/found.json"
+
+
+def test_names_that_stay_equal_are_numbered(document):
+    path = document(EVAL)
+    names = [run.name for run in read_report([path, path]).runs]
+    assert names == [f"{path.parent.name}/found.json ({n})" for n in (1, 2)]
 
 
 def test_no_run_is_an_error():

@@ -10,6 +10,8 @@ from tasc.draft import build_drafter
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
 from tasc.draft.recorded import append_log
+from tasc.errors import DataError
+from tasc.evals import Prediction
 from tasc.progress import silent
 from tasc.replay import replay
 from tasc.report import texts
@@ -93,9 +95,22 @@ def test_generations_of_another_drafter_are_not_shown(recorded, rows):
     assert walks(recorded, "missing.tasc") == ()
 
 
-def test_samples_are_of_different_lengths_and_none_is_too_long():
-    from tasc.evals import Prediction
+def test_a_replay_that_breaks_off_shows_nothing(recorded, monkeypatch):
+    def broken(*args, **options):
+        raise DataError("no log of this drafter")
 
+    monkeypatch.setattr(texts, "passes_of", broken)
+    assert walks(recorded) == ()
+
+
+def test_very_long_prompts_and_references_are_cut():
+    (found,) = texts.samples([Prediction("p" * 5000, "x", "y" * 5000)], TOKENIZER, vocabulary("intent: alarm_set"))
+    assert (found.prompt, found.reference) == ("p" * 1999 + "\u2026", "y" * 1999 + "\u2026")
+    (found,) = texts.samples([Prediction("p" * 2000, "x", "y")], TOKENIZER, vocabulary("intent: alarm_set"))
+    assert found.prompt == "p" * 2000
+
+
+def test_samples_are_of_different_lengths_and_none_is_too_long():
     rows = [Prediction("p", "x" * n, "y") for n in (0, 3, 7, 50, 100, 5000)] * 2
     found = texts.samples(rows, TOKENIZER, vocabulary("intent: alarm_set"))
     assert [len(sample.output) for sample in found] == [3, 7, 50, 100]

@@ -21,6 +21,7 @@ from tasc.errors import OptionError
 from tasc.files import read_json, write_json
 from tasc.progress import Progress, silent
 from tasc.report import write_report
+from tasc.report.shared import MODELS, file_name
 
 if TYPE_CHECKING:
     from tasc.analysis import Analysis
@@ -33,7 +34,6 @@ RUN_FILE, RESULTS_FILE, REPORT_FILE = "run.json", "results.json", "report.html"
 QUALITY_BATCH = 8
 # other budgets to predict the cost of, as shares of the one that is used
 BUDGET_SHARES = (1 / 6, 1 / 3, 1 / 2, 2 / 3, 1, 5 / 3)
-MODELS = ("baseline", "enriched")
 DRAFTED = {"baseline": "drafts", "enriched": "enriched + drafts"}  # model -> the system that decodes it with drafts
 
 
@@ -195,15 +195,6 @@ def model_system(name: str, loaded: "LoadedModel", drafting: "Drafting | None" =
         )
 
     return System(name, run)
-
-
-def file_name(system: str) -> str:
-    """A system's name as part of a file's name.
-
-    >>> file_name("enriched + drafts")
-    'enriched-drafts'
-    """
-    return system.replace(" + ", "-")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-# key in `quality`, label
-QUALITY_ROWS = (("intent_accuracy", "intent accuracy"), ("slot_f1", "slot F1"), ("joint_accuracy", "joint accuracy"))
-QUICK_WARNING = (
-    "Quick run: too few training steps and too few test rows. It shows that every stage works; "
-    "neither quality nor speed-up says anything about the method. Run 'tasc demo' for that."
-)
+from tasc.report import verdict
+from tasc.report.shared import METRICS
+
 NOT_COMPARABLE = "No speed-up is given for a system when it or the reference writes too many malformed outputs."
 
 
@@ -26,7 +23,7 @@ def render(report: Mapping[str, Any]) -> Group:
     parts: list[Table | Text] = [quality(systems, n_rows=report["scale"]["test_rows"]), speed(systems)]
     parts += [Text(line) for line in _remarks(report)]
     if report["quick"]:
-        parts.append(Text(QUICK_WARNING, style="bold yellow"))
+        parts.append(Text(verdict.QUICK, style="bold yellow"))
     return Group(*parts)
 
 
@@ -34,10 +31,10 @@ def quality(systems: Sequence[Mapping[str, Any]], *, n_rows: int) -> Table:
     """Quality with 95% intervals and tokens; a row for each model, since drafts change no output."""
     table = Table(title=f"{n_rows:,} held-out requests, greedy decoding", title_justify="left")
     table.add_column("")
-    for label in (*(label for _, label in QUALITY_ROWS), "base tokens per output"):
+    for label in (*METRICS.values(), "base tokens per output"):
         table.add_column(label, justify="right")
     for system in _models(systems):
-        values = (_with_interval(system["quality"][key], system["intervals"][key]) for key, _ in QUALITY_ROWS)
+        values = (_with_interval(system["quality"][key], system["intervals"][key]) for key in METRICS)
         table.add_row(system["system"], *values, f"{system['tokens_per_output']:.1f}")
     return table
 

@@ -12,7 +12,6 @@ from tasc.report import texts, verdict
 from tasc.report._train import ngrams_of, read_training
 from tasc.report.data import (
     Acceptance,
-    BudgetPoint,
     Budgets,
     Drafts,
     Estimate,
@@ -23,11 +22,10 @@ from tasc.report.data import (
     TimeShares,
     Walk,
 )
+from tasc.report.shared import METRICS, MODELS, budget_point, file_name
 from tasc.vocab import EnrichedVocabulary
 
-METRICS = {"joint_accuracy": "joint accuracy", "intent_accuracy": "intent accuracy", "slot_f1": "slot F1"}
-MODELS = ("baseline", "enriched")  # folders of `tasc train`, and names of the systems without drafts
-NORMAL_95 = 1.96
+HEADLINE_FIRST = {key: METRICS[key] for key in (*list(METRICS)[-1:], *list(METRICS)[:-1])}
 
 
 def read_demo(folder: Path, found: Mapping[str, Any], *, name: str, progress: Progress) -> Run:
@@ -42,7 +40,7 @@ def read_demo(folder: Path, found: Mapping[str, Any], *, name: str, progress: Pr
     walks: list[Walk] = []
     for model, of_model in zip(MODELS, (None, vocabulary), strict=True):
         for system in systems:
-            log = folder / f"requests-{_file_name(system.name)}.jsonl"
+            log = folder / f"requests-{file_name(system.name)}.jsonl"
             if tokenizer is None or system.changed is None or not log.is_file() or _model(system, systems) != model:
                 continue
             walks += texts.walks(system.name, folder / f"{model}.tasc", log, tokenizer, of_model, progress)
@@ -98,11 +96,11 @@ def _system(folder: Path, row: Mapping[str, Any], found: Mapping[str, Any]) -> S
     gap, time, name = row["headline_difference"], row.get("time"), row["system"]
     changed = row["outputs_changed_by_drafts"]
     is_reference = row is found["systems"][0]
-    outputs = folder / f"outputs-{_file_name(name)}.jsonl"
+    outputs = folder / f"outputs-{file_name(name)}.jsonl"
     rows = read_predictions(outputs) if outputs.is_file() else []
     return System(
         name=name,
-        quality=metrics_of(row["quality"], row["intervals"], METRICS) if changed is None or changed else (),
+        quality=metrics_of(row["quality"], row["intervals"], HEADLINE_FIRST) if changed is None or changed else (),
         difference=None if gap is None else Estimate(gap["value"], gap["low"], gap["high"]),
         budget=found["enriched"]["added"] if name.startswith("enriched") else 0,
         passes_per_output=row["passes_per_output"],
@@ -127,12 +125,6 @@ def _budgets(found: Mapping[str, Any]) -> Budgets | None:
     if not found.get("budgets"):
         return None
     return Budgets(tuple(budget_point(point) for point in found["budgets"]), found["enriched"]["added"])
-
-
-def budget_point(point: Mapping[str, Any]) -> BudgetPoint:
-    """A point of the curve of `tasc enrich`."""
-    steps, spread = point["expected_steps"], NORMAL_95 * point.get("expected_steps_se", 0.0)
-    return BudgetPoint(point["budget"], Estimate(steps, steps - spread, steps + spread), point["relative_cost"])
 
 
 def _vocabulary(folder: Path) -> EnrichedVocabulary | None:
@@ -168,7 +160,3 @@ def machine_facts(folder: Path) -> tuple[tuple[str, str], ...]:
             ("versions", ", ".join(f"{key} {versions[key]}" for key in ("tasc-lm", "torch") if key in versions))
         )
     return tuple(facts)
-
-
-def _file_name(system: str) -> str:
-    return system.replace(" + ", "-")

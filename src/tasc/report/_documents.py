@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasc.report._demo import drafts_of, metrics_of
-from tasc.report.data import Estimate, Run, Speed, System, TimeShares, Tried
+from tasc.report.data import Estimate, Run, Speed, System, TimeShares
+from tasc.report.shared import tried_of
 
 
 def read_eval(found: Mapping[str, Any], *, name: str) -> Run:
@@ -110,16 +111,4 @@ def read_tune(found: Mapping[str, Any], *, name: str) -> Run:
         next_steps=(step[:1].upper() + step[1:],) if step else (),
         systems=tuple(systems),
         tried=tried_of(found["tried"]),
-    )
-
-
-def tried_of(tried: Any) -> tuple[Tried, ...]:
-    """The candidates of `tasc tune`, named by everything but the length of drafts."""
-    return tuple(
-        Tried(
-            ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in one.items() if k not in ("max_draft", "ms_per_output")),
-            one["max_draft"],
-            one["ms_per_output"],
-        )
-        for one in tried
     )

@@ -1,5 +1,6 @@
 """The figures: values in, SVG text out. Units stand on every axis, intervals are drawn where they are known."""
 
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,8 @@ from tasc.report.plots import COLOURS, DASHES, HATCHES, INK, MARKERS, SOURCES, d
 BUDGET = "budget M (n-grams added)"
 CAP = 3  # points
 LONGEST_NAME = 24  # characters of a name on an axis
+LEGEND_LINE = 48  # characters
+FILLS: Any = ("full", "none", "left", "bottom")  # of a second, third, ... six markers; matplotlib names them in a type
 
 
 def speed_ups(rows: Sequence[tuple[str, int, Estimate]]) -> str:
@@ -53,22 +56,34 @@ def quality(rows: Sequence[tuple[str, Estimate]], label: str) -> str:
     return draw(on, height=1.1 + 0.42 * len(rows))
 
 
-def trade_off(rows: Sequence[tuple[str, Estimate, Estimate]], label: str, batch_size: int) -> str:
-    """Quality against speed: a point for each (name, speed-up, quality)."""
+def trade_off(rows: Sequence[tuple[str, str, Estimate, Estimate]], label: str, batch_size: int) -> str:
+    """Quality against speed: a point for each (run, system, speed-up, quality), its colour the run's, its marker the system's."""
+    runs, systems = (list(dict.fromkeys(row[part] for row in rows)) for part in (0, 1))
+    entries = [textwrap.fill(name, LEGEND_LINE) for name in (*runs, *systems)]  # whole: names differ at their ends
+
+    def look(run: int | None, system: int | None) -> dict[str, Any]:
+        return {
+            "color": INK if run is None else COLOURS[run % 6],
+            "marker": "s" if system is None else MARKERS[system % 6],
+            "fillstyle": FILLS[max((run or 0) // 6, (system or 0) // 6) % len(FILLS)],
+            "linestyle": "",
+        }
 
     def on(figure: Any) -> None:
         axes = figure.subplots()
-        for number, (name, speed, good) in enumerate(rows):
+        for run, system, speed, good in rows:
             axes.errorbar(
-                speed.value, good.value, xerr=_error([speed]), yerr=_error([good]),
-                fmt=MARKERS[number % 6], color=COLOURS[number % 6], capsize=CAP, label=_short(name), linewidth=1.2,
+                speed.value, good.value, xerr=_error([speed]), yerr=_error([good]), capsize=CAP, elinewidth=1.2,
+                **look(runs.index(run), systems.index(system)),
             )  # fmt: skip
         axes.set_xlabel(f"speed-up at batch {batch_size} (times as fast as plain)")
         axes.set_ylabel(f"{label} (95% interval)")
         axes.set_xlim(left=0)
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2, borderaxespad=0.6)
+        looks = [look(n, None) for n in range(len(runs))] + [look(None, n) for n in range(len(systems))]
+        keys = [axes.plot([], [], label=name, **one)[0] for name, one in zip(entries, looks, strict=True)]
+        figure.legend(handles=keys, loc="outside lower left")
 
-    return draw(on, height=3.2 + 0.12 * len(rows))
+    return draw(on, height=2.9 + 0.2 * sum(name.count("\n") + 1 for name in entries))
 
 
 def lengths(systems: Sequence[System]) -> str:
@@ -249,12 +264,12 @@ def training(runs: Sequence[Training], *, evaluations: bool) -> str:
     return draw(on)
 
 
-def tried(rows: Sequence[Tried], plain_ms: float) -> str:
+def tried(rows: Sequence[Tried]) -> str:
     """Candidates of `tasc tune`: milliseconds per output against the longest draft."""
-    return draw(lambda figure: tried_on(figure.subplots(), rows, plain_ms))
+    return draw(lambda figure: tried_on(figure.subplots(), rows))
 
 
-def tried_on(axes: Any, rows: Sequence[Tried], plain_ms: float) -> None:
+def tried_on(axes: Any, rows: Sequence[Tried]) -> None:
     """`tried` on given axes; names are given to the first six of many candidates."""
     for number, name in enumerate(dict.fromkeys(one.name for one in rows)):
         points = sorted((one.max_draft, one.ms) for one in rows if one.name == name)
@@ -262,7 +277,6 @@ def tried_on(axes: Any, rows: Sequence[Tried], plain_ms: float) -> None:
             [length for length, _ in points], [ms for _, ms in points], color=COLOURS[number % 6],
             marker=MARKERS[number % 6], linestyle=DASHES[number % 6], label=_short(name) if number < 6 else None,
         )  # fmt: skip
-    level(axes, plain_ms, "plain decoding")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("longest draft (tokens)")
     axes.set_ylabel("time per output by the curve (ms)")

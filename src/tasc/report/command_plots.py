@@ -5,11 +5,10 @@ from dataclasses import asdict
 from typing import Any
 
 from tasc.analysis import Analysis
-from tasc.report._demo import NORMAL_95, budget_point
-from tasc.report._documents import tried_of
 from tasc.report.charts import BUDGET, CAP, budgets_on, cost_by_budget_on, level, speed_ups_on, tried_on
 from tasc.report.data import Budgets, Estimate
 from tasc.report.plots import COLOURS, DASHES, MARKERS, draw
+from tasc.report.shared import NORMAL_95, budget_point, tried_of
 from tasc.vocab import EnrichReport
 
 TWO_PANELS = {"width": 8.8, "height": 3.2}  # inches
@@ -86,6 +85,6 @@ def tune_plot(report: dict[str, Any]) -> str:
     def on(figure: Any) -> None:
         left, right = figure.subplots(1, 2)
         speed_ups_on(left, speeds)
-        tried_on(right, tried_of(report["tried"]), report["plain_ms_per_output"])
+        tried_on(right, tried_of(report["tried"]))
 
     return draw(on, **TWO_PANELS)

@@ -1,11 +1,20 @@
 """What a report shows, as plain values: read from run folders by `runs.py`, shown by `html.py`, and JSON-ready."""
 
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any, Literal
 
 from tasc.evals.stats import wilson
 
 Kind = Literal["demo", "train", "eval", "compare", "tune"]
+
+
+def _require_numbers(one: object, *names: str, optional: tuple[str, ...] = ()) -> None:
+    """A damaged document must not get as far as the drawing."""
+    for name in (*names, *optional):
+        value = getattr(one, name)
+        if not isinstance(value, Real) and not (value is None and name in optional):
+            raise TypeError(f"{name} must be a number, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +24,9 @@ class Estimate:
     value: float
     low: float | None = None
     high: float | None = None
+
+    def __post_init__(self) -> None:
+        _require_numbers(self, "value", optional=("low", "high"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +58,9 @@ class Speed:
     ms: float
     speed_up: Estimate | None
 
+    def __post_init__(self) -> None:
+        _require_numbers(self, "batch_size", "ms")
+
 
 @dataclass(frozen=True, slots=True)
 class TimeShares:
@@ -55,6 +70,9 @@ class TimeShares:
     prefill_ms: float
     drafting_ms: float
     other_passes_ms: float
+
+    def __post_init__(self) -> None:
+        _require_numbers(self, "batch_size", "prefill_ms", "drafting_ms", "other_passes_ms")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +102,9 @@ class System:
     time: TimeShares | None = None
     passes: tuple[int, ...] = ()
     changed: int | None = None
+
+    def __post_init__(self) -> None:
+        _require_numbers(self, optional=("budget", "passes_per_output", "tokens_per_output", "changed"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +261,9 @@ class Tried:
     name: str
     max_draft: int
     ms: float
+
+    def __post_init__(self) -> None:
+        _require_numbers(self, "max_draft", "ms")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

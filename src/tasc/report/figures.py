@@ -48,16 +48,18 @@ def compared(report: Report) -> list[Shown]:
     rows, batches, labels = [], set(), set()
     for run in report.runs:
         for system in run.systems:
-            quality = verdict.model_of(system, run.systems).quality
+            quality = verdict.quality_of(system, run.systems).quality
             speed = verdict.fastest(system) or (Estimate(1.0) if system is run.systems[0] and system.speeds else None)
             if quality and speed is not None:
-                rows.append((f"{run.name}: {system.name}", speed, quality[0].estimate))
+                rows.append((run.name, system.name, speed, quality[0].estimate))
                 batches.add(min(one.batch_size for one in system.speeds))
                 labels.add(quality[0].label)
     if len(rows) < 2 or len(batches) != 1 or len(labels) != 1:
         return []
     label = labels.pop()
-    values = "; ".join(f"{name}: speed-up {speed.value:.2f}, {label} {good.value:.3f}" for name, speed, good in rows)
+    values = "; ".join(
+        f"{run}: {name}: speed-up {speed.value:.2f}, {label} {good.value:.3f}" for run, name, speed, good in rows
+    )
     svg = charts.trade_off(rows, label, batches.pop())
     return [_Page("c").show(svg, "Further right is faster, further up is better.", values)]
 
@@ -175,10 +177,9 @@ def _training(run: Run, page: _Page) -> list[Shown]:
 def _tried(run: Run, page: _Page) -> list[Shown]:
     if not run.tried:
         return []
-    plain_ms = run.systems[0].speeds[0].ms
     values = "; ".join(f"{one.name}, {one.max_draft}: {one.ms:.2f} ms" for one in run.tried)
     caption = "Candidates on the rows that choose between them, by the cost curve alone."
-    return [page.show(charts.tried(run.tried, plain_ms), caption, values)]
+    return [page.show(charts.tried(run.tried), caption, values)]
 
 
 def _words(one: Estimate, digits: int) -> str:

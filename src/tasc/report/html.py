@@ -106,7 +106,7 @@ class _View:
             anchor,
             best,
             run.systems[0] if run.systems else None,
-            None if best is None else verdict.model_of(best, run.systems),
+            None if best is None else verdict.quality_of(best, run.systems),
             figures.of(run, anchor),
         )
 

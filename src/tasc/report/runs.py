@@ -87,9 +87,13 @@ def _read_document(found: Any, folder: Path, name: str, progress: Progress) -> R
 
 
 def _names(places: Sequence[Path]) -> list[str]:
-    """Names of folders and files; those that are equal get their parents in front."""
+    """Names of folders and files; those that are equal get their parents in front, and a number if they stay equal."""
     names = [place.resolve().name for place in places]
-    return [
+    names = [
         name if names.count(name) == 1 else "/".join(place.resolve().parts[-2:])
         for name, place in zip(names, places, strict=True)
+    ]
+    return [
+        name if names.count(name) == 1 else f"{name} ({names[: place + 1].count(name)})"
+        for place, name in enumerate(names)
     ]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SAMPLES, WALKS = 4, 3
 LONGEST_OUTPUT = 400  # characters of a sample
+LONGEST_TEXT = 2000  # characters of its prompt and reference; the rest is left out
 MOST_STEPS = 24  # of a generation that is shown
 
 
@@ -63,9 +64,13 @@ def samples(
     )
     places = sorted({round(share * (len(fitting) - 1)) for share in (0.1, 0.4, 0.7, 0.95)}) if fitting else []
     return tuple(
-        Sample(row.prompt, row.completion, row.reference, *cut(row.completion, tokenizer, vocabulary))
+        Sample(_start(row.prompt), row.completion, _start(row.reference), *cut(row.completion, tokenizer, vocabulary))
         for row in (fitting[place] for place in places)
     )
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}\u2026"
 
 
 def walks(
@@ -80,12 +85,12 @@ def walks(
     try:
         drafter, log = Drafter.load(drafter_file), read_log(log_file)
         control = _control(log, log_file)
+        if not log.requests or log.about.get("fingerprint") not in (None, drafter.fingerprint):
+            return ()
+        with progress(f"replaying {system}", total=len(log.requests), unit="requests") as advance:
+            found = passes_of(drafter, log.requests, control, progress=advance)
     except (TascError, OSError):
         return ()
-    if not log.requests or log.about.get("fingerprint") not in (None, drafter.fingerprint):
-        return ()
-    with progress(f"replaying {system}", total=len(log.requests), unit="requests") as advance:
-        found = passes_of(drafter, log.requests, control, progress=advance)
     known = [
         (request, passes)
         for request, passes in zip(log.requests, found, strict=True)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from tasc.report.data import Budgets, Estimate, System
 
 QUICK = (
-    "This was a quick run: too few training steps and test rows for quality or speed to mean anything. "
-    "It shows that every stage works."
+    "Quick run: too few training steps and too few test rows. It shows that every stage works; "
+    "neither quality nor speed-up says anything about the method. Run 'tasc demo' for that."
 )
 
 
@@ -16,7 +16,10 @@ def verdict(systems: Sequence[System]) -> tuple[str, ...]:
 
 
 def best(systems: Sequence[System]) -> System | None:
-    """The fastest system, at its smallest batch, that may be compared and is not known to be worse; None without one."""
+    """The fastest system, at its smallest batch, that may be compared and is not known to be worse; None without one.
+
+    It may still be slower than the reference.
+    """
     fitting = [system for system in systems[1:] if fastest(system) is not None and not is_worse(system, systems)]
     return max(fitting, key=lambda system: _speed_up(system).value, default=None)
 
@@ -29,7 +32,7 @@ def fastest(system: System) -> Estimate | None:
 
 def is_worse(system: System, systems: Sequence[System]) -> bool:
     """Whether the interval of the difference in quality lies below zero; drafts are as good as their model."""
-    gap = model_of(system, systems).difference
+    gap = quality_of(system, systems).difference
     return gap is not None and gap.high is not None and gap.high < 0
 
 
@@ -38,6 +41,11 @@ def model_of(system: System, systems: Sequence[System]) -> System:
     if system.changed is None:
         return system
     return next((s for s in systems if s.changed is None and s.budget == system.budget), system)
+
+
+def quality_of(system: System, systems: Sequence[System]) -> System:
+    """The system whose quality a system has: its own where drafts changed outputs, so that it was measured."""
+    return system if system.quality else model_of(system, systems)
 
 
 def budget(curve: Budgets) -> str:
@@ -73,7 +81,7 @@ def _sentence(system: System, reference: System) -> str:
     if system.changed is not None:
         same = "the same outputs as without drafts"
         parts.append(same if system.changed == 0 else f"{system.changed} outputs differ from those without drafts")
-    elif system.difference is not None:
+    if system.changed != 0 and system.difference is not None:
         parts.append(_quality(system.difference, system.quality[0].label if system.quality else "quality"))
     return f"{system.name}: {', '.join(parts)}."
 
