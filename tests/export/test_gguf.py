@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import sys
-from types import ModuleType
 
 import pytest
 
@@ -96,10 +95,11 @@ def test_what_can_be_refused_at_once_is_refused_before_decoding(tmp_path, monkey
     with pytest.raises(OptionError, match="converter is needed"):
         export_gguf(tmp_path / "run", tmp_path / "model.gguf", check=decode)
     (tmp_path / "convert_hf_to_gguf.py").touch()
-    monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(MissingExtraError, match=r"tasc-lm\[gguf\]"):
-        export_gguf(tmp_path / "run", tmp_path / "model.gguf", llama_cpp=tmp_path, check=decode)
-    monkeypatch.setitem(sys.modules, "gguf", ModuleType("gguf"))
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "gguf", None)
+        with pytest.raises(MissingExtraError, match=r"tasc-lm\[gguf\]"):
+            export_gguf(tmp_path / "run", tmp_path / "model.gguf", llama_cpp=tmp_path, check=decode)
+    pytest.importorskip("gguf", reason="needs the gguf library")
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
     with pytest.raises(MissingExtraError, match="pip install llama-cpp-python"):
         export_gguf(tmp_path / "run", tmp_path / "model.gguf", llama_cpp=tmp_path, check=decode)
@@ -137,7 +137,21 @@ def main():
 
 
 @pytest.fixture
-def converted(tmp_path):
+def answer_waiting():
+    """Somebody's "y" on standard input, for whoever asks whether to run code."""
+    theirs, ours = os.pipe()
+    os.write(ours, b"y\n")
+    os.close(ours)
+    before = os.dup(0)
+    os.dup2(theirs, 0)
+    yield
+    os.dup2(before, 0)
+    os.close(before)
+    os.close(theirs)
+
+
+@pytest.fixture
+def converted(tmp_path, answer_waiting):
     pytest.importorskip("gguf", reason="needs the gguf library")
     (tmp_path / "convert_hf_to_gguf.py").write_text(CONVERTER)
     tokenizer = tiny.byte_level_bpe()
