@@ -165,8 +165,8 @@ def systems(served: Served) -> list[System]:
         server = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(served.models[model])]
         return [*server, *options, *drafts]
 
-    def tasc(model: str) -> list[str]:
-        drafter = [
+    def tasc(model: str, *more: str) -> list[str]:
+        drafts = [
             "--drafter",
             str(served.drafter(model)),
             "--cost",
@@ -174,7 +174,7 @@ def systems(served: Served) -> list[System]:
             "--max-draft",
             str(MAX_DRAFT),
         ]
-        return [sys.executable, "-m", "tasc", "serve", str(served.models[model]), *drafter, *options]
+        return [sys.executable, "-m", "tasc", "serve", str(served.models[model]), *drafts, *more, *options]
 
     ngram = {"method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_max": 4, "prompt_lookup_min": 2}
     suffix = {"method": "suffix", "num_speculative_tokens": 24}
@@ -183,6 +183,7 @@ def systems(served: Served) -> list[System]:
         System("vLLM ngram", "base", plain("base", **ngram)),
         System("vLLM suffix (arctic-inference)", "base", plain("base", **suffix)),
         System("TASC-spec", "base", tasc("base")),
+        System("TASC-spec, learning", "base", tasc("base", "--memory-tokens", "65536")),
         System("TASC-ft", "ft", plain("ft")),
         System("both", "ft", tasc("ft")),
     ]
