@@ -194,7 +194,7 @@ def test_sources_are_known_everywhere():
     for source in SOURCES:
         assert f".tok.{source} {{" in style
         assert style.count(f"--{source}: #") == 3  # light, dark, print
-    assert set(re.findall(r"\.tok\.(\w+)", style)) == {*SOURCES, "own", "yes", "no"}
+    assert set(re.findall(r"\.tok\.(\w+)", style)) == {*SOURCES, "own", "no"}
 
 
 @pytest.mark.usefixtures("no_figures")
