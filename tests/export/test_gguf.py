@@ -66,7 +66,7 @@ def test_whole_words_are_refused_where_llama_cpp_looks_them_up():
     ("name", "added"),
     [
         ("config.json", {"auto_map": {"AutoConfig": "evil.Config"}}),
-        ("config.json", {"configuration_files": ["config.4.0.0.json"]}),
+        ("config.json", {"configuration_files": ["config.json"]}),
         ("config.json", {"text_config": {"auto_map": {"AutoConfig": "evil.Config"}}}),
         ("config.4.0.0.json", {"auto_map": {"AutoConfig": "evil.Config"}}),
         ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}}),

@@ -58,7 +58,8 @@ def quality(rows: Sequence[tuple[str, Estimate]], label: str) -> str:
 
 def trade_off(rows: Sequence[tuple[str, str, Estimate, Estimate]], label: str, batch_size: int) -> str:
     """Quality against speed: a point for each (run, system, speed-up, quality), its colour the run's, its marker the system's."""
-    runs, systems = (list(dict.fromkeys(row[part] for row in rows)) for part in (0, 1))
+    runs = list(dict.fromkeys(run for run, *_ in rows))
+    systems = list(dict.fromkeys(system for _, system, *_ in rows))
     entries = [textwrap.fill(name, LEGEND_LINE) for name in (*runs, *systems)]  # whole: names differ at their ends
 
     def look(run: int | None, system: int | None) -> dict[str, Any]:
