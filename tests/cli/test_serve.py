@@ -127,11 +127,14 @@ def test_a_file_may_have_an_equals_sign(place):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--drafter", "none.tasc"], "none.tasc: No such file"),
+        (["--drafter", "none.tasc"], "no file none.tasc; build one with 'tasc draft build'"),
         (["--drafter", "x=task.tasc"], "drafter for 'x', but served are run"),
         (["--drafter", "task.tasc", "--drafter", "task.tasc"], "has a drafter already"),
         (["--drafter", "task.tasc", "--speculative-config", "{}"], "contradicts --drafter"),
         (["--drafter", "task.tasc", "-sc", "{}"], "contradicts --drafter"),
+        (["--drafter", "task.tasc", "--speculative_config", "{}"], "contradicts --drafter"),
+        (["--drafter", "task.tasc", "--spec-method", "ngram"], "contradicts --drafter"),
+        (["--drafter", "task.tasc", "--lora-modules", "{x"], "--lora-modules must be NAME=PATH"),
         (["--drafter", "task.tasc", "--additional-config", "[1]"], "must be a JSON object"),
         (["--drafter", "task.tasc", "--additional-config", "{"], "must be a JSON object"),
         (["--drafter", "task.tasc", "--additional-config", '{"tasc": {}}'], "without 'tasc'"),

@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 import prometheus_client
 import pytest
+import torch
 
 import tiny
 from served import END, Served, Server
 from tasc.corpus import TokenCorpus, fingerprint
+from tasc.decode import _vllm_repair
+from tasc.decode._vllm_repair import expand_batch_to_tokens
 from tasc.decode.batch import BatchStats
 from tasc.decode.vllm import MOST_MEMORY, Metrics, Proposer, ServeOptions, check_names, load_drafters
 from tasc.draft import Drafter
@@ -154,7 +157,7 @@ def test_drafters_of_another_tokenizer_are_refused(folder):
 def test_drafters_with_more_ids_than_the_model_are_refused(folder):
     n_ids = Drafter.load(folder / "one.tasc").vocab_size
     Proposer(config(folder, model={"get_vocab_size": lambda: n_ids}))
-    with pytest.raises(ModelError, match=rf"one\.tasc has {n_ids} ids, the model {n_ids - 1}; use the drafter"):
+    with pytest.raises(ModelError, match=rf"one\.tasc has {n_ids} ids, \S+ {n_ids - 1}; use the drafter"):
         Proposer(config(folder, model={"get_vocab_size": lambda: n_ids - 1}))
 
 
@@ -183,10 +186,11 @@ def test_the_model_s_own_n_grams_are_found(folder, tmp_path):
     outputs = TokenCorpus.from_rows([[11, size, 12]], fingerprint(tokenizer))
     Drafter.build(outputs, eos_id=END, vocab_size=size + 1).save(tmp_path / "one.tasc")
     options = ServeOptions(drafters={"": str(tmp_path / "one.tasc")})
-    assert load_drafters(options, str(tmp_path))[1] == vocabulary
-    assert load_drafters(ServeOptions(**options.to_json(), vocabulary=str(tmp_path)), str(folder))[1] == vocabulary
+    assert load_drafters(options, str(tmp_path), size + 1)[1] == vocabulary
+    elsewhere = ServeOptions(**options.to_json(), vocabulary=str(tmp_path))
+    assert load_drafters(elsewhere, str(folder), size + 1)[1] == vocabulary
     with pytest.raises(FingerprintError, match="tasc draft build --vocab"):
-        load_drafters(ServeOptions(drafters={"": str(folder / "one.tasc")}), str(tmp_path))
+        load_drafters(ServeOptions(drafters={"": str(folder / "one.tasc")}), str(tmp_path), size + 1)
 
 
 def test_names_that_are_not_served_are_refused(folder):
@@ -285,3 +289,38 @@ def test_engines_that_follow_each_other_in_a_process_do_not_clash(folder):
     later.draft([11])
     later.draft([12])
     assert count("tasc:passes_total", drafting="on") == 2
+
+
+def test_a_rows_value_reaches_each_of_its_tokens():
+    values, ends = torch.tensor([0.5, 0.0, 2.0]), torch.tensor([2, 2, 5], dtype=torch.int32)
+    found = expand_batch_to_tokens(values, ends, 5)
+    assert found.tolist() == [0.5, 0.5, 2.0, 2.0, 2.0]
+    assert found.dtype == torch.float32
+    ends = torch.tensor([1, 3, 3])
+    assert expand_batch_to_tokens(values, ends, 3, replace_from=0, replace_to=1).tolist() == [0.5, 1.0, 1.0]
+
+
+def test_vllms_sampler_is_mended_once_and_only_where_it_fails(monkeypatch):
+    def as_it_is(x, cu_num_tokens, num_tokens, replace_from=0, replace_to=0):
+        return x.new_zeros(num_tokens)
+
+    def constrain(logits, *_):
+        return logits.max(dim=1).values.max()  # of nothing, an error
+
+    sampler = SimpleNamespace(expand_batch_to_tokens=as_it_is, apply_sampling_constraints=constrain)
+    monkeypatch.setattr(_vllm_repair, "import_module", lambda name: sampler)
+    _vllm_repair.repair_sampling()
+    assert sampler.expand_batch_to_tokens is expand_batch_to_tokens
+    assert sampler.apply_sampling_constraints(torch.zeros(0, 4), None, None).shape == (0, 4)
+    assert sampler.apply_sampling_constraints(torch.ones(2, 4), None, None) == 1
+    mended = sampler.apply_sampling_constraints
+    _vllm_repair.repair_sampling()
+    assert sampler.apply_sampling_constraints is mended
+
+    right = SimpleNamespace(
+        expand_batch_to_tokens=lambda *a: torch.tensor([0.5, 2.0, 2.0]), apply_sampling_constraints=mended
+    )
+    kept = right.expand_batch_to_tokens
+    monkeypatch.setattr(_vllm_repair, "import_module", lambda name: right)
+    _vllm_repair.repair_sampling()
+    assert right.expand_batch_to_tokens is kept

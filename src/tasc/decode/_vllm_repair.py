@@ -1,26 +1,33 @@
-"""A fault of vLLM's CPU build that would change sampled outputs, found by trying and mended in place."""
+"""Faults of vLLM 0.32's CPU build that sampled requests with drafts of any kind meet, found by trying and mended in place."""
 
 from importlib import import_module
 from typing import Any
 
 
-def repair_sampling() -> bool:
-    """Have temperatures, top-k and top-p reach every drafted token's logits.
+def repair_sampling() -> None:
+    """Have temperatures, top-k and top-p reach every drafted token's logits, and passes without any not fail.
 
-    vLLM 0.32's CPU build computes them in a copy that it then drops, unless they are int64, so that with drafts of any
-    kind sampled requests follow another distribution. Nothing is changed where a try comes out right.
-
-    Returns:
-        Whether it was needed.
+    - They are computed in a copy that is then dropped, unless they are int64, so that sampled requests follow another
+      distribution. Nothing is changed where a try comes out right.
+    - Top-k of no logits at all, in a pass whose drafts were all empty, ends the engine.
     """
     import torch
 
     sampler: Any = import_module("vllm.v1.sample.rejection_sampler")
     tried = sampler.expand_batch_to_tokens(torch.tensor([0.5, 2.0]), torch.tensor([1, 3], dtype=torch.int32), 3)
-    if tried.tolist() == [0.5, 2.0, 2.0]:
-        return False
-    sampler.expand_batch_to_tokens = expand_batch_to_tokens
-    return True
+    if tried.tolist() != [0.5, 2.0, 2.0]:
+        sampler.expand_batch_to_tokens = expand_batch_to_tokens
+    constrain = sampler.apply_sampling_constraints
+    if not hasattr(constrain, "repaired"):
+        sampler.apply_sampling_constraints = _unless_empty(constrain)
+
+
+def _unless_empty(constrain: Any) -> Any:
+    def apply_sampling_constraints(logits: Any, *rest: Any) -> Any:
+        return constrain(logits, *rest) if len(logits) else logits
+
+    apply_sampling_constraints.repaired = True  # type: ignore[attr-defined]
+    return apply_sampling_constraints
 
 
 def expand_batch_to_tokens(
