@@ -61,7 +61,7 @@ def test_arrays_and_lists_are_alike():
 
 def test_a_gpu_is_bound_by_arithmetic_in_large_batches():
     cost = StepCost.default("cuda")
-    assert cost.step_ms(11, batch_size=16) == pytest.approx(cost.step_ms(1, batch_size=16))
+    assert cost.step_ms(11, batch_size=8) == cost.step_ms(1, batch_size=8)
     assert cost.step_ms(8, batch_size=128) > 3 * cost.step_ms(1, batch_size=128)
     assert cost.best_total([[0.3] * 8] * 128, tokens_per_ms=128 / cost.step_ms(1, batch_size=128)).count(8) < 64
 
