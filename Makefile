@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all that a fresh clone needs: each makes .venv first when it is missing.
 #
 #   make demo     the whole method on a small built-in task
-#   make test     every test
+#   make test     every test but those on vLLM
 #   make test-vllm  the tests on vLLM's CPU build, in .venv-vllm (some GB are downloaded once)
 #   make check    format, lint, types, import contract, fast tests, CLI pages, docs, built wheel
 #   make docs     the documentation in site/
