@@ -108,6 +108,8 @@ class Server:
         model = str(self.models.model(self.name))
         options = ["--port", str(self.port), "--dtype", "float32", "--max-model-len", "512", "--enforce-eager"]
         options += ["--max-num-seqs", "32", "--served-model-name", SERVED, *self.options]
+        if "--num-gpu-blocks-override" not in self.options:  # so few that all are in use before memory is watched
+            options += ["--num-gpu-blocks-override", "512"]
         if self.drafts:
             drafter = [] if "--drafter" in self.options else ["--drafter", str(self.models.drafter(self.name))]
             return [sys.executable, "-m", "tasc", "serve", model, *drafter, *options]
