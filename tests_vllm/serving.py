@@ -112,7 +112,8 @@ class Server:
             options += ["--num-gpu-blocks-override", "512"]
         if self.drafts:
             drafter = [] if "--drafter" in self.options else ["--drafter", str(self.models.drafter(self.name))]
-            return [sys.executable, "-m", "tasc", "serve", model, *drafter, *options]
+            # what one test samples must not decide whether another is drafted for
+            return [sys.executable, "-m", "tasc", "serve", model, *drafter, "--no-switch-off", *options]
         plain = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model]
         return [*plain, "--host", "127.0.0.1", *options]
 
