@@ -5,10 +5,15 @@ from collections.abc import Collection
 from typing import Any
 
 
+def own_model(model: Any) -> Any:
+    """The model itself, without what PEFT has put around it."""
+    unwrap = getattr(model, "get_base_model", None)
+    return model if unwrap is None else unwrap()
+
+
 def arguments_of(model: Any) -> Collection[str]:
     """Names that the model's own `forward` takes; a PEFT model's takes anything and passes it on."""
-    unwrap = getattr(model, "get_base_model", None)
-    return inspect.signature((model if unwrap is None else unwrap()).forward).parameters.keys()
+    return inspect.signature(own_model(model).forward).parameters.keys()
 
 
 def cache_name(names: Collection[str]) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tasc.decode._signature import arguments_of, cache_name
+from tasc.decode._signature import arguments_of, cache_name, own_model
 from tasc.errors import DataError, ModelError, OptionError
 
 if TYPE_CHECKING:
@@ -227,9 +227,7 @@ def _rolled_back(model: "PreTrainedModel") -> Any:
     """The model as the loop for rows with lengths of their own needs it; None where it cannot use that loop."""
     from tasc.decode.forward import Target
 
-    unwrap: Any = getattr(model, "get_base_model", None)
-    inner: Any = model if unwrap is None else unwrap()
-    if not type(inner).__module__.startswith("transformers."):
+    if not type(own_model(model)).__module__.startswith("transformers."):
         return None  # code of the model's own may expect other masks and caches
     try:
         return Target(model)

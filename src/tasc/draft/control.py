@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tasc.draft.cost import StepCost
+from tasc.draft.cost import StepCost, listed
 from tasc.errors import OptionError
 
 CREDIT = 2.0  # passes that drafting may lose at first
@@ -98,7 +98,7 @@ class Control:
         width = 0
         drafts: list[list[float]] = []
         if wanted and any(len(row) for row in probabilities):
-            drafts = [_listed(row)[: self.max_draft] for row in probabilities]
+            drafts = [listed(row)[: self.max_draft] for row in probabilities]
             width = self._width(drafts, costs, context, fed)
         # rows, costs of the widths from 0, width, whether drafts were made, whether the prompt was fed
         self._plan = (n_rows, costs, width, wanted, fed > 1)
@@ -179,10 +179,6 @@ class Control:
             worth = sum(_expected(row[:width]) for row in drafts) / n_rows
             width = width if worth * costs[0] >= (1 + self.min_gain) * costs[width] else 0
         return width
-
-
-def _listed(probabilities: Probabilities) -> list[float]:
-    return probabilities.tolist() if isinstance(probabilities, np.ndarray) else list(probabilities)
 
 
 def _expected(probabilities: Sequence[float]) -> float:

@@ -196,7 +196,7 @@ class StepCost:
         gains: list[float] = []  # of each width over the one before: expected tokens, all rows together
         for row in probabilities:
             reached = 1.0
-            for width, probability in enumerate(_listed(row)):
+            for width, probability in enumerate(listed(row)):
                 reached *= probability
                 if width < len(gains):
                     gains[width] += reached
@@ -231,12 +231,13 @@ class StepCost:
         Returns:
             Tokens of each row's draft, its first ones.
         """
-        n_rows, n_drafted = len(probabilities), [len(_listed(row)) for row in probabilities]
+        drafts = [listed(row) for row in probabilities]
+        n_rows, n_drafted = len(drafts), [len(draft) for draft in drafts]
         if not sum(n_drafted):
             return [0] * n_rows
         reached = np.full((n_rows, max(n_drafted)), -1.0)  # below any gain, where a draft has ended
-        for row, (chances, n) in enumerate(zip(probabilities, n_drafted, strict=True)):
-            reached[row, :n] = np.cumprod(_listed(chances))
+        for row, draft in enumerate(drafts):
+            reached[row, : len(draft)] = np.cumprod(draft)
         gains = reached.T.ravel()  # by place, so that of equal gains the earlier place comes first
         order = np.argsort(-gains, kind="stable")[: sum(n_drafted)]
         expected = n_rows + np.concatenate([[0.0], np.cumsum(gains[order])])
@@ -285,7 +286,8 @@ def _along(axis: tuple[int, ...], values: NDArray[np.float64], x: int, *, beyond
     return values[right - 1] + share * (values[right] - values[right - 1])
 
 
-def _listed(probabilities: ArrayLike) -> list[float]:
+def listed(probabilities: ArrayLike) -> list[float]:
+    """Chances as plain numbers, which loops over a few of them are fastest with."""
     return probabilities if isinstance(probabilities, list) else np.asarray(probabilities, np.float64).tolist()
 
 
