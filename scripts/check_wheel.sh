@@ -44,8 +44,12 @@ if "${plain[@]}" touch "$site/tasc/probe" 2>/dev/null; then
     exit 1
 fi
 "${plain[@]}" "$work/venv/bin/tasc" demo --quick
-find "$XDG_CACHE_HOME/numba" -name '*.nbi' | grep --quiet . || { echo "error: no kernel in $XDG_CACHE_HOME/numba" >&2; exit 1; }
-if find "$site/tasc" -name '*.nbi' | grep .; then
+# no pipe into `grep --quiet`: it leaves at the first match, and with pipefail a find that is still writing fails the check
+if [ -z "$(find "$XDG_CACHE_HOME/numba" -name '*.nbi' -print -quit)" ]; then
+    echo "error: no kernel in $XDG_CACHE_HOME/numba" >&2
+    exit 1
+fi
+if [ -n "$(find "$site/tasc" -name '*.nbi' -print -quit)" ]; then
     echo "error: kernels were cached in a read-only site-packages" >&2
     exit 1
 fi
