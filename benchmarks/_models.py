@@ -84,11 +84,16 @@ def train_tokenizer(tasks: Tasks, vocab_size: int) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, pad_token=EOS, model_max_length=1024)
 
 
-def train_target(corpus: str, folder: Path, *, seed: int = 0, steps: int | None = None) -> Path:
-    """The target model of a corpus, trained now (by default for the preset's steps) unless `folder` holds it already."""
+def train_target(
+    corpus: str, folder: Path, *, preset: Preset | None = None, seed: int = 0, steps: int | None = None, **options: Any
+) -> Path:
+    """The target model of a corpus, trained now (by default for the preset's steps) unless `folder` holds it already.
+
+    `options` are further ones of `tasc.train.finetune`.
+    """
     if (folder / "model.safetensors").exists():
         return folder
-    preset = PRESETS[corpus]
+    preset = preset or PRESETS[corpus]
     tasks = shared_split(corpus, "train", preset)
     tokenizer = train_tokenizer(tasks, preset.vocab_size)
     end_id = tokenizer.convert_tokens_to_ids(EOS)
@@ -111,6 +116,7 @@ def train_target(corpus: str, folder: Path, *, seed: int = 0, steps: int | None 
         Qwen2ForCausalLM(config), tasks, out=folder, tokenizer=tokenizer,
         eval_tasks=shared_split(corpus, "validation", preset), method="full", lr=1.5e-3, warmup=0.05,
         max_steps=steps or preset.target_steps, batch_size=preset.rows, effective_batch=preset.rows, template="plain", seed=seed, on_record=print_record,
+        **options,
     )  # fmt: skip
     return folder
 
@@ -120,17 +126,22 @@ def fine_tune(
     target: Path,
     folder: Path,
     *,
+    preset: Preset | None = None,
     vocabulary: EnrichedVocabulary | None = None,
     seed: int = 0,
     steps: int | None = None,
+    **options: Any,
 ) -> None:
-    """Fine-tune the target, by default for the preset's steps; a finished `folder` stays as it is."""
-    preset = PRESETS[corpus]
+    """Fine-tune the target, by default for the preset's steps; a finished `folder` stays as it is.
+
+    `options` are further ones of `tasc.train.finetune`.
+    """
+    preset = preset or PRESETS[corpus]
     finetune(
         target, shared_split(corpus, "train", preset), out=folder, vocabulary=vocabulary,
         eval_tasks=shared_split(corpus, "validation", preset), method="full", lr=1e-3, warmup=0.05,
         max_steps=steps or preset.tuning_steps, batch_size=preset.rows, effective_batch=preset.rows, template="plain", seed=seed,
-        on_record=print_record,
+        on_record=print_record, **options,
     )  # fmt: skip
 
 

@@ -1,0 +1,209 @@
+"""The tasks, the sizes of models, and every run that the study trains."""
+
+import os
+import platform
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _models import SHARED, Preset, fine_tune, shared_split, train_target
+
+from tasc.corpus import Tasks, load_tokenizer
+from tasc.decode import Completions, LoadedModel, complete
+from tasc.evals import Metric, make_metric
+from tasc.vocab import EnrichedVocabulary, enrich
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "study"
+WORK = Path(os.environ.get("TASC_STUDY_WORK", ROOT / ".work" / "study"))
+
+CORPORA = {
+    # metric, headline, words of a prompt
+    "massive_en": ("intent-slots", "joint_accuracy", 0),
+    "snips": ("intent-slots", "joint_accuracy", 0),
+    "eurlex57k_short": ("multilabel", "micro_f1", 16),
+    "ud_ewt_pos": ("exact", "exact_match", 0),
+}
+SIZES = {
+    # width, layers, steps of the target, steps of a run (0: epochs are given)
+    "small": (128, 2, 600, 200),
+    "medium": (128, 4, 1500, 0),
+    "large": (192, 6, 500, 200),
+}
+VOCABULARY = 2000  # base tokens of every task's own tokenizer
+BUDGETS = (0, 50, 150, 300, 500, 1000)
+EPOCHS = {"massive_en": 3.0, "eurlex57k_short": 1.0}  # of the runs whose quality counts: 1,080 and 1,407 steps
+NEVER = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One trained model; budget 0 is the baseline, without n-grams."""
+
+    corpus: str
+    size: str
+    budget: int
+    n_max: int = 4
+    seed: int = 0
+    epochs: float = 0.0
+    pcs: float | None = None
+    merge_dropout: float = 0.0
+
+    @property
+    def name(self) -> str:
+        parts = [self.corpus, self.size, f"m{self.budget}"]
+        if self.budget:
+            parts.append(f"n{self.n_max}")
+            parts += [] if self.pcs is None else [f"pcs{self.pcs:g}"]
+            parts += [f"dropout{self.merge_dropout:g}"] if self.merge_dropout else []
+        parts += [f"e{self.epochs:g}"] if self.epochs else []
+        return "-".join([*parts, f"s{self.seed}"])
+
+    @property
+    def folder(self) -> Path:
+        return WORK / "runs" / self.name
+
+    @property
+    def is_there(self) -> bool:
+        return (self.folder / "model.safetensors").exists()
+
+    @property
+    def vocabulary_folder(self) -> Path:
+        limit = "" if self.pcs is None else f"-pcs{self.pcs:g}"
+        return WORK / "vocabularies" / f"{self.corpus}-m{self.budget}-n{self.n_max}{limit}"
+
+    def vocabulary(self) -> EnrichedVocabulary | None:
+        """The n-grams of Algorithm 1, mined now unless they are there."""
+        if not self.budget:
+            return None
+        if not (self.vocabulary_folder / "enriched.json").exists():
+            enrich(
+                split(self.corpus, "train"), base_tokenizer(self.corpus), budget=self.budget, n_max=self.n_max,
+                method="paper", pcs=self.pcs, out=self.vocabulary_folder,
+            )  # fmt: skip
+        return EnrichedVocabulary.load(self.vocabulary_folder)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def grid() -> list[Run]:
+    """The runs of the prediction: corpus x size x longest n-gram x budget x seed. Runtime counts, so they are short."""
+    two = ("massive_en", "eurlex57k_short")
+    three = (*two, "snips")
+    return [
+        *[Run(c, "small", m, n if m else 4) for c in three for n in (4, 3, 2) for m in BUDGETS if m or n == 4],
+        *[Run("ud_ewt_pos", "small", m, n if m else 4) for n in (4, 2) for m in BUDGETS if m or n == 4],
+        *[Run(c, "small", m, seed=1) for c in two for m in BUDGETS],
+        *[Run(c, "large", m) for c in two for m in BUDGETS],
+    ]
+
+
+def longer() -> list[Run]:
+    """The runs whose quality counts: by budget (and a second seed), by epochs, by PCS and merge dropout."""
+    by_budget = [Run(c, "medium", m, epochs=EPOCHS[c]) for c in EPOCHS for m in (0, 500, 1000, 150, 250)]
+    again = [Run("massive_en", "medium", m, seed=1, epochs=3.0) for m in (0, 500)]
+    by_epochs = [Run("massive_en", "medium", m, epochs=e) for e in (1.0, 10.0) for m in (0, 500)]
+    pcs = [Run("massive_en", "medium", 500, pcs=alpha, epochs=3.0) for alpha in (0.05, 0.01)]
+    dropout = [Run("massive_en", "medium", 500, merge_dropout=p, epochs=3.0) for p in (0.1, 0.3)]
+    return [*by_budget, *again, *by_epochs, *pcs, *dropout]
+
+
+def preset(corpus: str, size: str) -> Preset:
+    metric, headline, words = CORPORA[corpus]
+    width, layers, target_steps, steps = SIZES[size]
+    return Preset(metric, headline, words, target_steps, steps, hidden_size=width, layers=layers, vocab_size=VOCABULARY)
+
+
+def split(corpus: str, name: str) -> Tasks:
+    return shared_split(corpus, name, preset(corpus, "small"))
+
+
+def metric_of(corpus: str) -> Metric:
+    name = CORPORA[corpus][0]
+    return (
+        make_metric(name, labels=SHARED / "data" / corpus / "labels.json")
+        if name == "multilabel"
+        else make_metric(name)
+    )
+
+
+def target(corpus: str, size: str) -> Path:
+    return WORK / "targets" / f"{corpus}-{size}"
+
+
+def base_tokenizer(corpus: str) -> Any:
+    """Of every size's target: they are trained on the same texts, so they are the same."""
+    found = next(target(corpus, size) for size in SIZES if (target(corpus, size) / "tokenizer.json").exists())
+    return load_tokenizer(found)
+
+
+def some_rows(corpus: str, n_rows: int) -> Tasks:
+    """Test rows, drawn without replacement."""
+    test = split(corpus, "test")
+    picked = np.random.default_rng(0).permutation(len(test))[:n_rows]
+    return Tasks(tuple(test[int(i)] for i in picked), test.source)
+
+
+def completer(loaded: LoadedModel) -> Any:
+    """The model as a system of `tasc.bench`."""
+
+    def run(rows: Any, batch_size: int, advance: Any) -> Completions:
+        return complete(
+            loaded.model, loaded.tokenizer, rows, vocabulary=loaded.vocabulary, template="plain",
+            batch_size=batch_size, progress=advance,
+        )  # fmt: skip
+
+    return run
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "cpu": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+        "torch": torch.__version__, "python": platform.python_version(),
+    }  # fmt: skip
+
+
+def train_all(runs: Iterable[Run], *, workers: int) -> None:
+    """Targets, then vocabularies, then runs, in so many processes of one thread each."""
+    todo = [run for run in runs if not run.is_there]
+    targets = dict.fromkeys((run.corpus, run.size) for run in todo)
+    at_once(_train_target, [pair for pair in targets if not (target(*pair) / "model.safetensors").exists()], workers)
+    for run in todo:  # seconds in all, and two processes must not write one folder
+        run.vocabulary()
+    at_once(_train, [(run,) for run in todo], workers)
+
+
+def at_once(work: Callable[..., Any], arguments: list[tuple[Any, ...]], workers: int) -> None:
+    """Call `work` with each tuple in so many processes; the first that fails ends them all."""
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        waiting = {pool.submit(work, *each): each for each in arguments}
+        try:
+            for done in as_completed(waiting):
+                print(f"{work.__name__.strip('_')} {done.result()}", flush=True)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _train_target(corpus: str, size: str) -> str:
+    train_target(corpus, target(corpus, size), preset=preset(corpus, size), eval_every=NEVER, save_every=NEVER)
+    return f"{corpus} {size}"
+
+
+def _train(run: Run) -> str:
+    length = {"epochs": run.epochs, "steps": -1} if run.epochs else {}
+    fine_tune(
+        run.corpus, target(run.corpus, run.size), run.folder, preset=preset(run.corpus, run.size), vocabulary=run.vocabulary(),
+        seed=run.seed, merge_dropout=run.merge_dropout, eval_every=NEVER, save_every=NEVER, **length,
+    )  # fmt: skip
+    return run.name

@@ -1,0 +1,170 @@
+"""The figures of the study: values of its JSON in, SVG text out, in the style of `tasc report`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tasc.report.plots import COLOURS, DASHES, INK, MARKERS, draw
+
+BUDGET = "budget M (n-grams added)"
+Point = dict[str, Any]
+
+
+def by_budget(corpora: dict[str, Any], value: str, label: str) -> str:
+    """A value against the budget, a panel for each corpus: colour and marker the longest n-gram, dashed held-out."""
+    names = list(corpora)
+
+    def on(figure: Any) -> None:
+        panels = figure.subplots(-(-len(names) // 3), 3, squeeze=False).flat
+        for axes, name in zip(panels, names, strict=False):
+            for number, n_max in enumerate(sorted({p["n_max"] for p in corpora[name]["points"]})):
+                for split, dashes, fill in (("train", DASHES[0], "full"), ("test", DASHES[1], "none")):
+                    points = [p for p in corpora[name]["points"] if (p["n_max"], p["split"]) == (n_max, split)]
+                    axes.plot(
+                        [p["budget"] for p in points], [p[value] for p in points], color=COLOURS[number], markersize=4,
+                        linestyle=dashes, marker=MARKERS[number], fillstyle=fill, label=f"n up to {n_max}, {split}",
+                    )  # fmt: skip
+            axes.set_title(name)
+            axes.set_ylim(bottom=0)
+        figure.supxlabel(BUDGET, fontsize=10)
+        figure.supylabel(label, fontsize=10)
+        handles, labels = next(iter(figure.axes)).get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=3)
+
+    return draw(on, width=8.4, height=2.5 * -(-len(names) // 3) + 0.8)
+
+
+def normalised_entropy(corpora: dict[str, Any]) -> str:
+    """H / log V of the training outputs' tokens against the budget, n-grams of up to 4 tokens."""
+
+    def on(figure: Any) -> None:
+        axes = figure.subplots()
+        for number, (name, found) in enumerate(corpora.items()):
+            points = [p for p in found["points"] if (p["n_max"], p["split"]) == (4, "train")]
+            axes.plot(
+                [p["budget"] for p in points], [p["normalised_entropy"] for p in points], label=name,
+                color=COLOURS[number], marker=MARKERS[number], linestyle=DASHES[number],
+            )  # fmt: skip
+        axes.set_xlabel(BUDGET)
+        axes.set_ylabel("H / log V of output tokens (1: uniform)")
+        figure.legend(loc="outside upper center", ncols=3)
+
+    return draw(on, width=5.6, height=3.6)
+
+
+def by_rank(corpora: dict[str, Any], ranks: Sequence[int]) -> str:
+    """Share of each output token against its rank, both logarithmic, for some budgets."""
+    names = list(corpora)
+
+    def on(figure: Any) -> None:
+        for axes, name in zip(figure.subplots(-(-len(names) // 3), 3, squeeze=False).flat, names, strict=False):
+            for number, (budget, shares) in enumerate(corpora[name]["share_by_rank"].items()):
+                axes.loglog(
+                    ranks[: len(shares)], shares, color=COLOURS[number], linestyle=DASHES[number], label=f"M = {budget}"
+                )
+            axes.set_title(name)
+        figure.supxlabel("rank of the token among the training outputs' tokens", fontsize=10)
+        figure.supylabel("share of all output tokens", fontsize=10)
+        handles, labels = next(iter(figure.axes)).get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=4)
+
+    return draw(on, width=8.4, height=2.5 * -(-len(names) // 3) + 0.6)
+
+
+def quality_and_runtime(groups: dict[str, Sequence[Point]], scores: Sequence[str], ylabel: str) -> str:
+    """Scores with their 95% intervals on the left, milliseconds per output with all rounds' range on the right."""
+
+    def on(figure: Any) -> None:
+        left, right = figure.subplots(1, 2)
+        number = 0
+        for name, runs in groups.items():
+            at = [run["budget"] for run in runs]
+            for score in (s for s in scores if s in runs[0]["quality"]):
+                values = [run["quality"][score] for run in runs]
+                ends = [run["intervals"][score] for run in runs]
+                error = [[v - low for v, (low, _) in zip(values, ends, strict=True)],
+                         [high - v for v, (_, high) in zip(values, ends, strict=True)]]  # fmt: skip
+                left.errorbar(at, values, yerr=error, label=f"{name}: {score}", **_look(number))
+                number += 1
+            times = [run["speed"][0] for run in runs]
+            middle = [time["ms_per_output"] for time in times]
+            spread = [[m - min(t["ms_per_output_rounds"]) for m, t in zip(middle, times, strict=True)],
+                      [max(t["ms_per_output_rounds"]) - m for m, t in zip(middle, times, strict=True)]]  # fmt: skip
+            right.errorbar(at, middle, yerr=spread, label=name, **_look(list(groups).index(name)))
+        left.set_ylabel(ylabel)
+        right.set_ylabel("ms per output, batch 8 (range of rounds)")
+        right.set_ylim(bottom=0)
+        for axes in (left, right):
+            axes.set_xlabel(BUDGET)
+            axes.legend(loc="lower right" if axes is left else "upper right", fontsize=8)
+
+    return draw(on, width=8.4, height=3.4)
+
+
+def predictions(configurations: Sequence[dict[str, Any]]) -> str:
+    """Measured runtime over the baseline's, against H2 and against the expected time, a line for each configuration."""
+    corpora = list(dict.fromkeys(one["corpus"] for one in configurations))
+
+    def on(figure: Any) -> None:
+        axes = figure.subplots(1, 2, sharey=True)
+        for one in configurations:
+            number = corpora.index(one["corpus"])
+            first, runs = one["runs"][0], one["runs"]
+            measured = [run["ms_per_output"] / first["ms_per_output"] for run in runs]
+            expected = [run["expected_ms"] / first["expected_ms"] for run in runs]
+            for panel, values in zip(axes, ([run["h2_nats"] for run in runs], expected), strict=True):
+                panel.plot(values, measured, color=COLOURS[number], marker=MARKERS[number], linewidth=0.9, markersize=4,
+                           linestyle=DASHES[number], alpha=0.85)  # fmt: skip
+        axes[1].axline((0.5, 0.5), slope=1, color=INK, linewidth=1, linestyle=":")
+        axes[0].set_xlabel("H2 of the training outputs' tokens (nats)")
+        axes[1].set_xlabel("expected time (of the baseline's; dotted: as measured)")
+        axes[0].set_ylabel("measured time (of the baseline's)")
+        handles = [
+            axes[0].plot([], [], color=COLOURS[k], marker=MARKERS[k], linestyle=DASHES[k])[0]
+            for k in range(len(corpora))
+        ]
+        figure.legend(handles, corpora, loc="outside upper center", ncols=4)
+
+    return draw(on, width=8.4, height=3.8)
+
+
+def lambdas(results: dict[str, Any]) -> str:
+    """Speed-up of the paper's drafter at batch 1 against the weight of the corpus, range over the rounds."""
+
+    def on(figure: Any) -> None:
+        axes = figure.subplots()
+        for number, (name, result) in enumerate(results.items()):
+            tried = [one for one in result["lambda"] if one["lambda"] is not None]
+            speeds = [one["speed"][0] for one in tried]
+            middle = [s["speed_up"] for s in speeds]
+            error = [[m - s["speed_up_range"][0] for m, s in zip(middle, speeds, strict=True)],
+                     [s["speed_up_range"][1] - m for m, s in zip(middle, speeds, strict=True)]]  # fmt: skip
+            axes.errorbar([one["lambda"] for one in tried], middle, yerr=error, label=name, **_look(number))
+        axes.axhline(1, color=INK, linewidth=1)
+        axes.set_xlabel("weight of the corpus (lambda); 0: prompt only, 1: corpus only")
+        axes.set_ylabel("speed-up over plain, batch 1")
+        axes.legend()
+
+    return draw(on, width=5.6, height=3.4)
+
+
+def epochs(runs: Sequence[Point], headline: str) -> str:
+    """The headline score by epochs with its 95% interval, with and without n-grams."""
+
+    def on(figure: Any) -> None:
+        axes = figure.subplots()
+        for number, budget in enumerate(sorted({run["budget"] for run in runs})):
+            chosen = [run for run in runs if run["budget"] == budget]
+            values, ends = [r["quality"][headline] for r in chosen], [r["intervals"][headline] for r in chosen]
+            error = [[v - low for v, (low, _) in zip(values, ends, strict=True)],
+                     [high - v for v, (_, high) in zip(values, ends, strict=True)]]  # fmt: skip
+            axes.errorbar([r["epochs"] for r in chosen], values, yerr=error, label=f"M = {budget}", **_look(number))
+        axes.set_xlabel("epochs of fine-tuning")
+        axes.set_ylabel(f"{headline} (95% interval)")
+        axes.legend(loc="lower right")
+
+    return draw(on, width=4.6, height=3.2)
+
+
+def _look(number: int) -> dict[str, Any]:
+    return {"color": COLOURS[number % 6], "marker": MARKERS[number % 6], "linestyle": DASHES[number % 6],
+            "capsize": 2, "elinewidth": 1}  # fmt: skip

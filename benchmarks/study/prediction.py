@@ -1,0 +1,184 @@
+"""What was known before training, and the runtime that came out (the paper's section 6.1 and Appendix E).
+
+A configuration is a corpus, a size of model, a longest n-gram and a seed; only the budget varies inside one. Its models take
+turns on the same test rows, greedy, at batch 8. Predictors: H2 of the merged training outputs, which should rise where runtime
+falls, and the expected time of `tasc enrich --budget auto`: expected steps of *validation* outputs times the time of a step.
+"""
+
+import json
+import statistics
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import binomtest
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from study.corpora import (
+    BUDGETS,
+    RESULTS,
+    Run,
+    base_tokenizer,
+    completer,
+    grid,
+    machine,
+    metric_of,
+    some_rows,
+    split,
+    target,
+)
+from tasc.bench import System, measure_speed
+from tasc.corpus import TokenCorpus
+from tasc.corpus.variability import ngram_counts, renyi_entropy
+from tasc.decode import load_model
+from tasc.decode.profile import profile
+from tasc.evals import kendall_tau, value_of
+from tasc.files import write_json
+from tasc.vocab import EnrichedVocabulary
+from tasc.vocab.budget import cost_of
+
+BATCH, ROWS, ROUNDS = 8, 96, 5
+PASSES = 60  # of each size and budget; the fastest counts
+# the sign of Kendall's tau with runtime, if the predictor is right
+PREDICTORS = {"h2_nats": -1, "expected_steps": 1, "expected_ms": 1}
+NOISE = 0.02  # runtimes that differ by less are not told apart
+
+
+def measure() -> None:
+    """Every configuration that was trained; those measured before are kept."""
+    torch.set_num_threads(1)
+    path = RESULTS / "prediction.json"
+    known = json.loads(path.read_text())["configurations"] if path.exists() else []
+    for (corpus, size, n_max, seed), runs in configurations().items():
+        name = f"{corpus}-{size}-n{n_max}-s{seed}"
+        if any(one["name"] == name and len(one["runs"]) == len(runs) for one in known):
+            continue
+        print(f"prediction {name}", flush=True)
+        found = {"name": name, "corpus": corpus, "size": size, "n_max": n_max, "seed": seed, "runs": _measured(runs)}
+        known = [*(one for one in known if one["name"] != name), found]
+        write_json(path, {"configurations": known})
+    for one in known:
+        if "step_ms" not in one:
+            one["step_ms"] = step_times(one["corpus"], one["size"], [run["budget"] for run in one["runs"]])
+    result = {"machine": machine(), "batch": BATCH, "rows": ROWS, "rounds": ROUNDS, "noise": NOISE}
+    write_json(path, result | {"summary": summary(known), "configurations": known})
+
+
+def configurations() -> dict[tuple[str, str, int, int], list[Run]]:
+    """The trained runs by configuration, by rising budget; the baseline belongs to every longest n-gram."""
+    there = [run for run in grid() if run.is_there]
+    keys = dict.fromkeys((run.corpus, run.size, run.n_max, run.seed) for run in there if run.budget)
+    return {
+        (corpus, size, n_max, seed): sorted(
+            (
+                run
+                for run in there
+                if (run.corpus, run.size, run.seed) == (corpus, size, seed) and (not run.budget or run.n_max == n_max)
+            ),
+            key=lambda run: run.budget,
+        )
+        for corpus, size, n_max, seed in keys
+    }
+
+
+def _measured(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    corpus = runs[0].corpus
+    rows = some_rows(corpus, ROWS)
+    systems = [System(run.name, completer(load_model(run.folder))) for run in runs]
+    completed = [system.complete(rows, BATCH, lambda n: None) for system in systems]  # also a warm-up
+    speeds = measure_speed(systems, rows, batch_size=BATCH, rounds=ROUNDS)
+    metric, expected = metric_of(corpus), [row.completion for row in rows]
+    return [
+        run.to_json() | known_before(run) | {
+            "ms_per_output": speed.ms.median,
+            "ms_rounds": list(speed.ms.values),
+            "passes_per_output": done.generated.passes_per_output,
+            "base_tokens_per_output": sum(done.tokens) / len(rows),
+            "adoption": done.adoption,
+            "malformed": value_of(metric.measure(done.texts, expected).statistics["malformed"]),
+        }
+        for run, speed, done in zip(runs, speeds, completed, strict=True)
+    ]  # fmt: skip
+
+
+def known_before(run: Run) -> dict[str, float]:
+    """What can be said without training: H2 of the training outputs, expected steps of validation outputs."""
+    tokenizer = base_tokenizer(run.corpus)
+    train, held_out = (TokenCorpus.encode(split(run.corpus, s).completions, tokenizer) for s in ("train", "validation"))
+    vocabulary = run.vocabulary() or EnrichedVocabulary(len(tokenizer), (), fingerprint=train.fingerprint)
+    counts = ngram_counts(vocabulary.merge_corpus(train), 1)
+    point = cost_of(vocabulary, *train.unique(), held_out)
+    return {
+        "h2_nats": renyi_entropy(counts, 2),
+        "shannon_nats": renyi_entropy(counts),
+        "steps": point.steps_per_output,
+        "expected_steps": point.expected_steps,
+    }
+
+
+def step_times(corpus: str, size: str, budgets: Sequence[int]) -> list[float]:
+    """Milliseconds of a pass at batch 8 with so many rows more in the head, from models of random weights; a line fitted."""
+    config = AutoConfig.from_pretrained(target(corpus, size))
+    fastest = []
+    for budget in BUDGETS:
+        config.vocab_size = len(base_tokenizer(corpus)) + budget
+        model = AutoModelForCausalLM.from_config(config)
+        fastest.append(profile(model, tokens=(1, 2), batch_sizes=(BATCH,), contexts=(64,), repeats=PASSES).ms[0][0][0])
+    slope, begin = np.polyfit(BUDGETS, fastest, 1)
+    return [float(begin + slope * budget) for budget in budgets]
+
+
+def summary(configurations: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Adds `tau` to each configuration, and says how the predictors did over all of them."""
+    for one in configurations:
+        runs, step_ms = one["runs"], one["step_ms"]
+        for run, ms in zip(runs, step_ms, strict=True):
+            run["expected_ms"] = run["expected_steps"] * ms / BATCH
+        measured = [run["ms_per_output"] for run in runs]
+        one["tau"] = {name: _tau([run[name] for run in runs], measured) for name in PREDICTORS}
+        one["tau_enriched"] = {name: _tau([run[name] for run in runs[1:]], measured[1:]) for name in PREDICTORS}
+    return {name: _over_all(name, sign, configurations) for name, sign in PREDICTORS.items()}
+
+
+def _tau(predicted: Sequence[float], measured: Sequence[float]) -> dict[str, float]:
+    found = kendall_tau(predicted, measured)
+    return {"tau": found.tau, "p": found.p}
+
+
+def _over_all(name: str, sign: int, configurations: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Taus turned so that 1 is right, and steps from one budget to the next whose direction was right."""
+    taus = [sign * one["tau"][name]["tau"] for one in configurations]
+    enriched = [sign * one["tau_enriched"][name]["tau"] for one in configurations]
+    steps = [
+        (sign * (b[name] - a[name]), b["ms_per_output"] / a["ms_per_output"] - 1)
+        for one in configurations
+        for a, b in pairwise(one["runs"])
+    ]
+    found = {
+        "mean_tau": statistics.mean(taus),
+        "lowest_tau": min(taus),
+        "significant": sum(
+            sign * one["tau"][name]["tau"] > 0 and one["tau"][name]["p"] < 0.05 for one in configurations
+        ),
+        "configurations": len(taus),
+        "mean_tau_enriched": statistics.mean(enriched),
+        "lowest_tau_enriched": min(enriched),
+        "directions": _directions(steps),
+        "clear_directions": _directions([step for step in steps if abs(step[1]) > NOISE]),
+    }
+    if name != "expected_ms":
+        return found
+    errors = [
+        abs((run[name] / one["runs"][0][name]) / (run["ms_per_output"] / one["runs"][0]["ms_per_output"]) - 1)
+        for one in configurations
+        for run in one["runs"][1:]
+    ]
+    return found | {"median_error": statistics.median(errors), "highest_error": max(errors)}
+
+
+def _directions(steps: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """Of steps (predicted change, measured change of runtime), those with the right sign; p against a fair coin."""
+    right = sum((predicted > 0) == (change > 0) for predicted, change in steps)
+    return {"right": right, "of": len(steps), "p": float(binomtest(right, len(steps)).pvalue)}

@@ -1,0 +1,72 @@
+"""Quality and runtime of the longer runs (the paper's Figures 3, 5, 6 and Tables 5, 7, 8, and two ablations)."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from study.corpora import CORPORA, EPOCHS, RESULTS, Run, completer, longer, machine, metric_of, some_rows
+from tasc.bench import System, measure_quality, measure_speed, to_json
+from tasc.decode import load_model
+from tasc.files import write_json
+from tasc.train.report import read_metrics
+
+ROWS, TIMED_ROWS, ROUNDS, BATCH = 2000, 96, 5, 8
+
+
+def measure() -> None:
+    """Every group of runs that is there; a group is measured anew when it has a run more."""
+    torch.set_num_threads(1)
+    path = RESULTS / "quality.json"
+    known = json.loads(path.read_text())["groups"] if path.exists() else {}
+    for name, runs in groups().items():
+        if len(known.get(name, [])) != len(runs):
+            print(f"quality {name}", flush=True)
+            known[name] = _measured(runs)
+            write_json(path, {"machine": machine(), "rows": ROWS, "timed_rows": TIMED_ROWS, "rounds": ROUNDS,
+                              "batch": BATCH, "groups": known})  # fmt: skip
+
+
+def groups() -> dict[str, list[Run]]:
+    """Runs that are compared with one another, the reference first. A run may be in several groups."""
+    there = [run for run in longer() if run.is_there]
+
+    def those(corpus: str, **fixed: Any) -> list[Run]:
+        usual = {"epochs": EPOCHS[corpus], "seed": 0, "pcs": None, "merge_dropout": 0.0} | fixed
+        return [run for run in there if run.corpus == corpus and all(
+            usual[name] is ... or getattr(run, name) == usual[name] for name in usual)]  # fmt: skip
+
+    found = {f"budgets {corpus}": sorted(those(corpus), key=lambda run: run.budget) for corpus in EPOCHS}
+    massive = "massive_en"
+    found["budgets massive_en, seed 1"] = sorted(those(massive, seed=1), key=lambda run: run.budget)
+    by_epochs = [run for run in those(massive, epochs=...) if run.budget in (0, 500)]
+    found["epochs"] = sorted(by_epochs, key=lambda run: (run.epochs, run.budget))
+    plain = [run for run in those(massive) if run.budget == 500]
+    found["pcs"] = plain + [run for run in those(massive, pcs=...) if run.pcs is not None]
+    found["merge dropout"] = plain + [run for run in those(massive, merge_dropout=...) if run.merge_dropout]
+    return {name: runs for name, runs in found.items() if len(runs) > 1}
+
+
+def _measured(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    corpus = runs[0].corpus
+    metric, headline = metric_of(corpus), CORPORA[corpus][1]
+    rows = some_rows(corpus, ROWS)
+    systems = [System(run.name, completer(load_model(run.folder))) for run in runs]
+    quality = measure_quality(systems, rows, metric=metric, headline=headline, batch_size=32)
+    speeds = measure_speed(systems, rows[:TIMED_ROWS], batch_size=BATCH, rounds=ROUNDS)
+    return [
+        run.to_json() | {"headline": headline, "added": _added(run), "eval_nats_per_byte": _held_out_loss(run)}
+        | to_json(system, found, [speed], comparable=True)
+        for run, system, found, speed in zip(runs, systems, quality, speeds, strict=True)
+    ]  # fmt: skip
+
+
+def _added(run: Run) -> int:
+    vocabulary = run.vocabulary()
+    return len(vocabulary) if vocabulary else 0
+
+
+def _held_out_loss(run: Run) -> float:
+    """Nats per byte of the validation outputs after the last step."""
+    return read_metrics(run.folder / "metrics.jsonl")["eval_nats_per_byte"]
