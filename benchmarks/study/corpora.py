@@ -109,7 +109,7 @@ def longer() -> list[Run]:
     by_budget = [Run(c, "medium", m, epochs=EPOCHS[c]) for c in EPOCHS for m in (0, 500, 1000, 150, 250)]
     again = [Run("massive_en", "medium", m, seed=1, epochs=3.0) for m in (0, 500)]
     by_epochs = [Run("massive_en", "medium", m, epochs=e) for e in (1.0, 10.0) for m in (0, 500)]
-    pcs = [Run("massive_en", "medium", 500, pcs=alpha, epochs=3.0) for alpha in (0.05, 0.01)]
+    pcs = [Run("massive_en", "medium", 500, pcs=alpha, epochs=3.0) for alpha in (0.02, 0.002)]
     dropout = [Run("massive_en", "medium", 500, merge_dropout=p, epochs=3.0) for p in (0.1, 0.3)]
     return [*by_budget, *again, *by_epochs, *pcs, *dropout]
 
