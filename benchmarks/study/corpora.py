@@ -30,14 +30,14 @@ CORPORA = {
     "ud_ewt_pos": ("exact", "exact_match", 0),
 }
 SIZES = {
-    # width, layers, steps of the target, steps of a run (0: epochs are given)
+    # width, layers, steps of the target, steps of a run that gives no epochs
     "small": (128, 2, 600, 200),
-    "medium": (128, 4, 1500, 0),
-    "large": (192, 6, 500, 200),
+    "medium": (128, 4, 1000, 200),
 }
 VOCABULARY = 2000  # base tokens of every task's own tokenizer
 BUDGETS = (0, 50, 150, 300, 500, 1000)
-EPOCHS = {"massive_en": 3.0, "eurlex57k_short": 1.0}  # of the runs whose quality counts: 1,080 and 1,407 steps
+EPOCHS = {"massive_en": 3.0, "eurlex57k_short": 0.6}  # of the runs whose quality counts: 1,080 and 844 steps
+ABLATIONS: tuple[dict[str, Any], ...] = ({"pcs": 0.02}, {"pcs": 0.002}, {"merge_dropout": 0.2})
 NEVER = 10**9
 
 
@@ -100,18 +100,18 @@ def grid() -> list[Run]:
         *[Run(c, "small", m, n if m else 4) for c in three for n in (4, 3, 2) for m in BUDGETS if m or n == 4],
         *[Run("ud_ewt_pos", "small", m, n if m else 4) for n in (4, 2) for m in BUDGETS if m or n == 4],
         *[Run(c, "small", m, seed=1) for c in two for m in BUDGETS],
-        *[Run(c, "large", m) for c in two for m in BUDGETS],
+        *[Run(c, "medium", m) for c in two for m in BUDGETS],
     ]
 
 
 def longer() -> list[Run]:
     """The runs whose quality counts: by budget (and a second seed), by epochs, by PCS and merge dropout."""
-    by_budget = [Run(c, "medium", m, epochs=EPOCHS[c]) for c in EPOCHS for m in (0, 500, 1000, 150, 250)]
-    again = [Run("massive_en", "medium", m, seed=1, epochs=3.0) for m in (0, 500)]
-    by_epochs = [Run("massive_en", "medium", m, epochs=e) for e in (1.0, 10.0) for m in (0, 500)]
-    pcs = [Run("massive_en", "medium", 500, pcs=alpha, epochs=3.0) for alpha in (0.02, 0.002)]
-    dropout = [Run("massive_en", "medium", 500, merge_dropout=p, epochs=3.0) for p in (0.1, 0.3)]
-    return [*by_budget, *again, *by_epochs, *pcs, *dropout]
+    massive = [Run("massive_en", "medium", m, epochs=EPOCHS["massive_en"]) for m in (0, 500, 1000, 250, 150)]
+    eurlex = [Run("eurlex57k_short", "medium", m, epochs=EPOCHS["eurlex57k_short"]) for m in (0, 1000, 500, 250)]
+    again = [Run("massive_en", "medium", m, seed=1, epochs=EPOCHS["massive_en"]) for m in (0, 500)]
+    by_epochs = [Run("massive_en", "medium", m, epochs=e) for e in (1.0, 6.0) for m in (0, 500)]
+    ablations = [Run("massive_en", "medium", 500, epochs=EPOCHS["massive_en"], **one) for one in ABLATIONS]
+    return [*massive, *eurlex, *again, *by_epochs, *ablations]
 
 
 def preset(corpus: str, size: str) -> Preset:
@@ -174,8 +174,8 @@ def train_all(runs: Iterable[Run], *, workers: int) -> None:
     todo = [run for run in runs if not run.is_there]
     targets = dict.fromkeys((run.corpus, run.size) for run in todo)
     at_once(_train_target, [pair for pair in targets if not (target(*pair) / "model.safetensors").exists()], workers)
-    for run in todo:  # seconds in all, and two processes must not write one folder
-        run.vocabulary()
+    vocabularies = {run.vocabulary_folder: run for run in todo if run.budget}  # two processes must not write one folder
+    at_once(_mine, [(run,) for folder, run in vocabularies.items() if not (folder / "enriched.json").exists()], workers)
     at_once(_train, [(run,) for run in todo], workers)
 
 
@@ -198,6 +198,11 @@ def _one_thread() -> None:
 def _train_target(corpus: str, size: str) -> str:
     train_target(corpus, target(corpus, size), preset=preset(corpus, size), eval_every=NEVER, save_every=NEVER)
     return f"{corpus} {size}"
+
+
+def _mine(run: Run) -> str:
+    run.vocabulary()
+    return run.vocabulary_folder.name
 
 
 def _train(run: Run) -> str:

@@ -61,6 +61,9 @@ def by_rank(corpora: dict[str, Any], ranks: Sequence[int]) -> str:
                 axes.loglog(
                     ranks[: len(shares)], shares, color=COLOURS[number], linestyle=DASHES[number], label=f"M = {budget}"
                 )
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_formatter("{x:g}")
+                axis.set_minor_formatter("")
             axes.set_title(name)
         figure.supxlabel("rank of the token among the training outputs' tokens", fontsize=10)
         figure.supylabel("share of all output tokens", fontsize=10)

@@ -10,46 +10,46 @@ from study import figures
 from study.corpora import CORPORA, RESULTS, ROOT, SIZES
 from tasc.files import atomic_write
 
-PAGE = ROOT / "docs" / "reproduction.md"
-FIGURES = ROOT / "docs" / "reproduction"
+DOCS = ROOT / "docs"
+BESIDE = ("variability", "initialisation", "tasc_spec")  # benchmarks whose results the page shows
 
 Row = dict[str, Any]
 
 
-def write() -> None:
-    """Write the page and its figures."""
-    study = {name: _read(RESULTS / f"{name}.json", "study") for name in ("shortening", "prediction", "quality")}
-    beside = {
-        name: _read(RESULTS.parent / f"{name}.json", f"{name}.py")
-        for name in ("variability", "initialisation", "tasc_spec", "tasc_ft")
-    }
-    FIGURES.mkdir(exist_ok=True)
+def write(docs: Path = DOCS) -> None:
+    """Write the page and its figures into the folder."""
+    study = {name: _read(RESULTS / f"{name}.json", "-m study") for name in ("shortening", "prediction", "quality")}
+    beside = {name: _read(RESULTS.parent / f"{name}.json", f"{name}.py") for name in BESIDE}
+    drawn: dict[str, str] = {}
     lines = [
         *_opening(study),
         *_variability(beside["variability"]),
-        *_shortening(study["shortening"]),
-        *_budgets(study["quality"]),
-        *_precision_recall(study["quality"]),
-        *_epochs(study["quality"]),
+        *_shortening(study["shortening"], drawn),
+        *_budgets(study["quality"], drawn),
+        *_precision_recall(study["quality"], drawn),
+        *_epochs(study["quality"], drawn),
         *_ablations(study["quality"], beside["initialisation"]),
-        *_prediction(study["prediction"]),
-        *_drafts(beside["tasc_spec"]),
-        *_entropy(study["shortening"]),
-        *_closing(),
+        *_prediction(study["prediction"], drawn),
+        *_drafts(beside["tasc_spec"], drawn),
+        *_entropy(study["shortening"], drawn),
+        *CLOSING,
     ]
-    with atomic_write(PAGE) as file:
+    (docs / "reproduction").mkdir(exist_ok=True)
+    for name, svg in drawn.items():
+        with atomic_write(docs / "reproduction" / f"{name}.svg") as file:
+            file.write(svg)
+    with atomic_write(docs / "reproduction.md") as file:
         file.write("\n".join(lines) + "\n")
 
 
 def _read(path: Path, made_by: str) -> Any:
     if not path.exists():
-        raise SystemExit(f"{path}: missing; make it first (python -m study, or python {made_by})")
+        raise SystemExit(f"{path}: missing; make it first (cd benchmarks && python {made_by})")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _figure(name: str, svg: str, alternative: str) -> list[str]:
-    with atomic_write(FIGURES / f"{name}.svg") as file:
-        file.write(svg)
+def _figure(drawn: dict[str, str], name: str, svg: str, alternative: str) -> list[str]:
+    drawn[name] = svg
     return [f"![{alternative}](reproduction/{name}.svg)", ""]
 
 
@@ -145,7 +145,7 @@ def _variability(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def _shortening(found: dict[str, Any]) -> list[str]:
+def _shortening(found: dict[str, Any], drawn: dict[str, str]) -> list[str]:
     corpora = found["corpora"]
     rows = []
     for corpus, one in corpora.items():
@@ -165,9 +165,9 @@ def _shortening(found: dict[str, Any]) -> list[str]:
         "",
         "Qwen2.5 tokens, Algorithm 1, PCS off. `python -m study shortening`.",
         "",
-        *_figure("length", figures.by_budget(corpora, "tokens_per_output", "tokens per output"),
+        *_figure(drawn, "length", figures.by_budget(corpora, "tokens_per_output", "tokens per output"),
                  "Tokens per output against the budget for six corpora; they fall fast up to about 250 n-grams"),
-        *_figure("bytes", figures.by_budget(corpora, "bytes_per_token", "bytes per token"),
+        *_figure(drawn, "bytes", figures.by_budget(corpora, "bytes_per_token", "bytes per token"),
                  "Bytes per output token against the budget for six corpora; the mirror image of the output length"),
         "Times shorter with M n-grams, train / test, and bytes per token of test outputs at M = 0 and 1,000:",
         "",
@@ -188,7 +188,7 @@ PAPER_MASSIVE = {0: (90.4, 76.45, 63.0, 302), 250: (91.5, 77.0, 64.6, 260), 500:
                  1000: (91.1, 76.2, 63.4, 256)}  # fmt: skip
 
 
-def _budgets(found: dict[str, Any]) -> list[str]:
+def _budgets(found: dict[str, Any], drawn: dict[str, str]) -> list[str]:
     groups = {name: runs for name, runs in found["groups"].items() if name.startswith("budgets")}
     shown = {name.removeprefix("budgets "): runs for name, runs in groups.items() if "seed" not in name}
     lines = [
@@ -197,7 +197,7 @@ def _budgets(found: dict[str, Any]) -> list[str]:
         f"Targets of size *medium*; {found['rows']:,} test rows for quality, 95% bootstrap intervals over rows, paired differences to M = 0;",
         f"runtime over {found['timed_rows']} rows at batch {found['batch']} in {found['rounds']} rounds in turns. `python -m study train quality`.",
         "",
-        *_figure("quality", figures.quality_and_runtime(shown, ("joint_accuracy", "micro_f1"), "score (95% interval)"),
+        *_figure(drawn, "quality", figures.quality_and_runtime(shown, ("joint_accuracy", "micro_f1"), "score (95% interval)"),
                  "Left: joint accuracy and micro-F1 against the budget with intervals; right: milliseconds per output"),
     ]  # fmt: skip
     for name, runs in groups.items():
@@ -240,7 +240,7 @@ def _quality_table(runs: Sequence[Row]) -> list[str]:
     return _table(header, rows)
 
 
-def _precision_recall(found: dict[str, Any]) -> list[str]:
+def _precision_recall(found: dict[str, Any], drawn: dict[str, str]) -> list[str]:
     rows = []
     for name, runs in found["groups"].items():
         kind = "slot" if "slot_precision" in runs[0]["quality"] else "micro"
@@ -255,7 +255,7 @@ def _precision_recall(found: dict[str, Any]) -> list[str]:
     return [
         "## Figures 5 and 6: precision and recall",
         "",
-        *_figure("precision_recall", figures.quality_and_runtime(groups, scores, "precision, recall (95% interval)"),
+        *_figure(drawn, "precision_recall", figures.quality_and_runtime(groups, scores, "precision, recall (95% interval)"),
                  "Left: precision and recall against the budget for slots of MASSIVE and labels of EUR-LEX; right: runtime"),
         *_table(["corpus", "M", "precision", "recall"], rows),
         "The paper's worry is that n-grams trade recall for precision: a long token commits to several labels at once. The table shows",
@@ -269,7 +269,7 @@ def _with_interval(run: Row, score: str) -> str:
     return f"{run['quality'][score]:.3f} ({low:.3f}-{high:.3f})"
 
 
-def _epochs(found: dict[str, Any]) -> list[str]:
+def _epochs(found: dict[str, Any], drawn: dict[str, str]) -> list[str]:
     runs = found["groups"]["epochs"]
     budgets, lengths = sorted({run["budget"] for run in runs}), sorted({run["epochs"] for run in runs})
     rows = []
@@ -284,7 +284,10 @@ def _epochs(found: dict[str, Any]) -> list[str]:
         "massive_en, size *medium*. The paper, EUR-LEX at M = 1,000: micro-F1 0.624 / 0.647 / 0.655 / 0.637 after 1 / 3 / 5 / 10 epochs.",
         "",
         *_figure(
-            "epochs", figures.epochs(runs, runs[0]["headline"]), "Joint accuracy against the epochs of fine-tuning"
+            drawn,
+            "epochs",
+            figures.epochs(runs, runs[0]["headline"]),
+            "Joint accuracy against the epochs of fine-tuning",
         ),
         *_table(header, rows),
         *_epochs_words(runs, lengths, budgets),
@@ -338,7 +341,7 @@ def _ablated(run: Row) -> list[str]:
 NAMES = {"h2_nats": "H2", "expected_steps": "expected steps", "expected_ms": "expected steps x step time"}
 
 
-def _prediction(found: dict[str, Any]) -> list[str]:
+def _prediction(found: dict[str, Any], drawn: dict[str, str]) -> list[str]:
     configurations, summary = found["configurations"], found["summary"]
     rows = [
         [one["name"], len(one["runs"]),
@@ -361,7 +364,7 @@ def _prediction(found: dict[str, Any]) -> list[str]:
         "*validation* outputs, each n-gram counted by how likely its training uses make it (`tasc enrich --budget auto`), times the time of a pass with so many more",
         "rows in the head, measured on random weights. Nothing of it needs training. `python -m study train prediction`.",
         "",
-        *_figure("prediction", figures.predictions(configurations),
+        *_figure(drawn, "prediction", figures.predictions(configurations),
                  "Measured time over the baseline's, against H2 on the left and against the expected time on the right"),
         "Kendall's tau with runtime, turned so that +1 is right; *enriched only* leaves M = 0 out, which every predictor gets right:",
         "",
@@ -396,7 +399,7 @@ def _h2_words(configurations: Sequence[Row]) -> list[str]:
     ]
 
 
-def _drafts(found: dict[str, Any]) -> list[str]:
+def _drafts(found: dict[str, Any], drawn: dict[str, str]) -> list[str]:
     kept = ("paper's method, corpus only", "paper's method", "N-Grammys, bigrams", "N-Grammys, mixed", "SuffixDecoding, best options",
             "spec", "ft, M=500", "ft, M=500 + spec")  # fmt: skip
     rows = []
@@ -420,14 +423,16 @@ def _drafts(found: dict[str, Any]) -> list[str]:
         "3.08x, 1.32x, 1.98x, bigrams 1.03x, 1.01x, 1.04x. It never combines its two methods: the last row does. On a CPU a pass over several tokens is",
         "not free, so that tokens per pass become speed only in part, and N-Grammys' ten drafted tokens cost more than they bring.",
         "",
-        *_figure("lambda", figures.lambdas(found), "Speed-up of the paper's drafter against lambda for three corpora"),
+        *_figure(
+            drawn, "lambda", figures.lambdas(found), "Speed-up of the paper's drafter against lambda for three corpora"
+        ),
         "Figure 7: the paper finds the best weight of the corpus between 0.5 and 0.75. Here it is 0.75 or above; the prompt brings little where outputs",
         "copy little.",
         "",
     ]
 
 
-def _entropy(found: dict[str, Any]) -> list[str]:
+def _entropy(found: dict[str, Any], drawn: dict[str, str]) -> list[str]:
     rows = []
     for corpus, one in found["corpora"].items():
         values = [_at(one, 4, budget, "train")["normalised_entropy"] for budget in (0, 150, 500, 1000)]
@@ -437,20 +442,19 @@ def _entropy(found: dict[str, Any]) -> list[str]:
         "",
         "H / log V of the training outputs' tokens. The paper: EUR-LEX 0.423 before, 0.592 at M = 1,000; Asclepius 0.402 and 0.537.",
         "",
-        *_figure("entropy", figures.normalised_entropy(found["corpora"]), "Normalised entropy of output tokens against the budget for six corpora"),
+        *_figure(drawn, "entropy", figures.normalised_entropy(found["corpora"]), "Normalised entropy of output tokens against the budget for six corpora"),
         *_table(["corpus", "M=0", "M=150", "M=500", "M=1000"], rows),
-        *_figure("ranks", figures.by_rank(found["corpora"], found["ranks"]),
+        *_figure(drawn, "ranks", figures.by_rank(found["corpora"], found["ranks"]),
                  "Share of each output token against its rank for four budgets: merging flattens the head of the distribution"),
     ]  # fmt: skip
 
 
-def _closing() -> list[str]:
-    return [
-        "## What is missing",
-        "",
-        "- Pretrained models of 0.5B and more, QLoRA, a GPU: the targets are stand-ins, see above. `benchmarks/study` takes minutes on a GPU, but was",
-        "  not run on one.",
-        "- Asclepius and the summarisation sets (not among our data), BERTScore and the LLM judge: `tasc eval` has both, this page does not use them.",
-        "- Table 6 on Mistral-7B (1.19x): no model of another family was trained for this page.",
-        "- One seed for most of the longer runs; the short ones have two on three corpora.",
-    ]
+CLOSING = [
+    "## What is missing",
+    "",
+    "- Pretrained models of 0.5B and more, QLoRA, a GPU: the targets are stand-ins, see above. `benchmarks/study` takes minutes on a GPU, but was",
+    "  not run on one.",
+    "- Asclepius and the summarisation sets (not among our data), BERTScore and the LLM judge: `tasc eval` has both, this page does not use them.",
+    "- Table 6 on Mistral-7B (1.19x): no model of another family was trained for this page.",
+    "- One seed for most of the longer runs; the short ones have two on three corpora.",
+]
