@@ -82,7 +82,7 @@ class _LazyGroup(TyperGroup):
 def describe(error: BaseException) -> str:
     """Returns an error's message on one line.
 
-    Example:
+    Examples:
         >>> describe(FileNotFoundError(2, "No such file or directory", "a.jsonl"))
         'a.jsonl: No such file or directory'
     """

@@ -121,7 +121,7 @@ def load_tasks(
 def shared_rows(a: Tasks, b: Tasks) -> int:
     """How many distinct rows of `b` also stand in `a`.
 
-    Example:
+    Examples:
         >>> shared_rows(Tasks((Row("p", "x"), Row("q", "y"))), Tasks((Row("p", "x"), Row("p", "x"), Row("p", "y"))))
         1
     """

@@ -78,6 +78,7 @@ def make_template(tokenizer: "PreTrainedTokenizerFast", name: str | os.PathLike[
     """The template to use with a tokenizer.
 
     Args:
+        tokenizer: of the model, base or enriched.
         name: `"auto"` (chat if the tokenizer has a chat template, else plain), `"chat"`, `"plain"`, or the path
             of a `.jinja` file.
 

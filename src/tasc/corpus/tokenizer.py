@@ -24,6 +24,9 @@ _known_fingerprints: dict[bytes, str] = {}
 def load_tokenizer(name_or_path: str | os.PathLike[str]) -> "PreTrainedTokenizerFast":
     """Load a fast tokenizer from a folder or the Hub. Code that ships with a model is never run.
 
+    Args:
+        name_or_path: folder with a `tokenizer.json`, or Hub name.
+
     Raises:
         TokenizerError: nothing there, no `tokenizer.json`, or not a fast tokenizer.
     """
@@ -132,10 +135,11 @@ def spelling_classes(tokenizer: "PreTrainedTokenizerFast") -> NDArray[np.int32]:
     Returns:
         int32, shape (n_ids,): the lowest id of the class; special tokens and parts of characters are their own class.
 
-    Example::
-
+    Examples:
+        ```python
         classes = spelling_classes(tokenizer)
         classes[id_of("Paris")] == classes[id_of(" paris")]
+        ```
     """
     n_ids = 1 + max(tokenizer.get_vocab().values(), default=-1)
     classes = np.arange(n_ids, dtype=np.int32)

@@ -36,7 +36,7 @@ class TokenCorpus(Sequence[NDArray[np.int32]]):
         offsets: int64, shape (n_rows + 1,), starts with 0, never falls, ends with n_tokens.
         fingerprint: the tokenizer that made the ids; `""` if there was none.
 
-    Example:
+    Examples:
         >>> corpus = TokenCorpus.from_rows([[5, 6], [], [7]])
         >>> len(corpus), corpus.n_tokens, corpus[0].tolist()
         (3, 3, [5, 6])
@@ -126,7 +126,9 @@ class TokenCorpus(Sequence[NDArray[np.int32]]):
 
         Args:
             texts: read once, a batch at a time.
+            tokenizer: its ids are kept, and its fingerprint with them.
             path: stream the ids into this file and map it; memory then holds one batch and the offsets.
+            batch_size: texts that are tokenised at a time.
             progress: called with the number of rows done since the last call.
         """
         batches = (_flat(encode_batch(tokenizer, batch)) for batch in _batched(texts, batch_size))

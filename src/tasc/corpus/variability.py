@@ -49,7 +49,7 @@ def renyi_entropy(counts: ArrayLike, order: float = 1.0) -> float:
         counts: how often each outcome was seen, any shape; zeros count for nothing.
         order: not negative; infinity gives `-log max p`.
 
-    Example:
+    Examples:
         Four equally likely outcomes have log 4 nats in every order; for (1/2, 1/4, 1/4) Shannon's entropy is
         1.5 bits and `sum p^2` is 3/8.
 
@@ -75,7 +75,7 @@ def renyi_entropy(counts: ArrayLike, order: float = 1.0) -> float:
 def coverage_count(counts: ArrayLike, share: float = 0.8) -> int:
     """How many of the most frequent outcomes make up `share` of all (CDF80 for 0.8).
 
-    Example:
+    Examples:
         >>> coverage_count([1, 70, 9, 20])
         2
     """
@@ -102,7 +102,7 @@ def word_ids(texts: Iterable[str]) -> TokenCorpus:
 def ngram_counts(corpus: TokenCorpus, n: int) -> NDArray[np.int64]:
     """How often each distinct n-gram occurs, rows apart, in no particular order. Shape (n_distinct,).
 
-    Example:
+    Examples:
         >>> sorted(ngram_counts(TokenCorpus.from_rows([[1, 2, 1, 2], [2, 1]]), 2).tolist())
         [2, 2]
     """

@@ -86,7 +86,7 @@ class Requests:
         rows: by slot; None where nothing can be drafted.
         finished: those that the last call showed to be finished.
 
-    Example:
+    Examples:
         >>> requests, tokens = Requests([0]), np.array([[5, 6, 7, 0]], np.int32)
         >>> requests.update([[7]], np.array([3]), tokens)  # a prompt of two tokens and the first of its output
         >>> requests.rows[0].n_prompt

@@ -23,7 +23,8 @@ class Comparison:
     """Both ways of decoding, measured round by round.
 
     Attributes:
-        plain, drafted: milliseconds per output, one value a round.
+        plain: milliseconds per output without drafts, one value a round.
+        drafted: the same with drafts.
         different: numbers of the rows whose ids differed in any round.
         passes: mean forward passes per output, plain and drafted.
         prefill_ms: milliseconds per output that the prompts' passes took in the first round, plain and drafted.
@@ -79,7 +80,12 @@ def compare(
     """Decode each batch plainly and with drafts, one after the other, `repeats` times, after a warm-up of both.
 
     Args:
-        model, tokenizer, rows, template, batch_size, max_new_tokens: as in `tasc.decode.complete`.
+        model: decoder-only; on its device, in its dtype.
+        tokenizer: the model's, base or enriched.
+        rows: only their prompts are read, and their completions for the default of `max_new_tokens`.
+        template: how prompts are written; the same as in training.
+        batch_size: rows in one forward pass.
+        max_new_tokens: in ids of the model, n-grams count as one; default `default_max_new_tokens`.
         drafting: drafts to decode with; each round begins with a fresh copy, the first one is recorded.
         repeats: rounds over all rows.
         progress: called with the rows finished, `2 * repeats * len(rows)` in all.

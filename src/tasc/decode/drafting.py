@@ -191,6 +191,12 @@ def check_drafter(
 ) -> None:
     """Refuse a drafter that was built with another tokenizer, without the model's n-grams or with others.
 
+    Args:
+        drafter: what is checked.
+        tokenizer: of the model, base or enriched.
+        vocabulary: the model's n-grams, if it has some.
+        source: what the message calls the drafter.
+
     Raises:
         FingerprintError: with both fingerprints.
     """

@@ -92,10 +92,11 @@ def generate(
         DataError: there is no prompt, or an empty one.
         ModelError: a prompt does not fit into the model, or the model cannot be decoded this way.
 
-    Example::
-
+    Examples:
+        ```python
         generated = generate(model, [[5, 6], [7]], eos_id=2, max_new_tokens=20)
         generated.outputs, generated.passes  # ([[9, 12], [4]], [3, 2])
+        ```
     """
     import torch
 

@@ -94,11 +94,12 @@ def speculative(drafter: "Drafts", **options: Any) -> Speculative:
         OptionError: a value out of range.
         DataError: the cost file cannot be used.
 
-    Example::
-
+    Examples:
+        ```python
         drafting = tasc.speculative(tasc.Drafter.load("task.tasc"))
         output = model.generate(**inputs, custom_generate=drafting)
         drafting.requests[0].passes
+        ```
     """
     return Speculative(drafter, **options)
 

@@ -101,6 +101,11 @@ def check_vocabulary(
     The tokenizer is either the base one (equal fingerprints), or its enriched copy, in which every n-gram has its id
     and decodes to the same text as its base ids.
 
+    Args:
+        vocabulary: the n-grams.
+        tokenizer: base or enriched.
+        source: what the message calls the tokenizer's owner.
+
     Raises:
         FingerprintError: naming the first n-gram that does not fit.
     """

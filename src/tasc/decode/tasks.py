@@ -81,6 +81,7 @@ def complete(
         rows: only their prompts are read, and their completions for the default of `max_new_tokens`.
         vocabulary: the n-grams the model was trained with.
         template: how prompts are written; the same as in training.
+        batch_size: most rows in one forward pass.
         max_new_tokens: in ids of the model, n-grams count as one; default `default_max_new_tokens`.
         repeats: how often to measure; the outputs are the same each time.
         drafting: drafts to decode with (`tasc.speculative`); the outputs stay the same.
@@ -156,7 +157,7 @@ def adoption(outputs: Sequence[Sequence[int]], vocabulary: EnrichedVocabulary | 
     Returns:
         None where no n-gram fits any output.
 
-    Example:
+    Examples:
         >>> from tasc.vocab.vocabulary import EnrichedVocabulary, Ngram
         >>> vocabulary = EnrichedVocabulary(10, (Ngram((1, 2, 3), (1, 2, 3)),))
         >>> adoption([[10, 5], [1, 2, 3, 5]], vocabulary)

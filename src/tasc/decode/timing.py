@@ -24,7 +24,7 @@ class Timing:
     Attributes:
         values: one measurement a repetition, in order.
 
-    Example:
+    Examples:
         >>> timing = Timing((3.0, 1.0, 2.0))
         >>> timing.median, timing.low, timing.high
         (2.0, 1.0, 3.0)
@@ -51,7 +51,12 @@ class Timing:
 def measure(run: Callable[[], Any], *, repeats: int = 3, warm_up: int = 1) -> Timing:
     """Seconds of `run()`, without the first `warm_up` calls.
 
-    Example:
+    Args:
+        run: what is measured.
+        repeats: calls that are measured.
+        warm_up: calls before them.
+
+    Examples:
         >>> calls = []
         >>> len(measure(lambda: calls.append(0), repeats=3, warm_up=2).values), len(calls)
         (3, 5)
@@ -77,6 +82,10 @@ def timed_generate(
     """Generate after a warm-up that is not counted: a few passes over the largest batch.
 
     Args:
+        model: decoder-only; on its device, in its dtype.
+        prompts: token ids of each row, none empty.
+        batch_size: most rows in one forward pass.
+        max_new_tokens: most ids to generate for a row, end token included.
         repeats: how often all prompts are generated; greedy outputs are the same each time.
         drafting: drafts to decode with; each repetition begins with a fresh copy of it.
         progress: called with the rows finished, `repeats * len(prompts)` in all.

@@ -15,7 +15,7 @@ def n_accepted(draft: Sequence[int], chosen: Sequence[int]) -> int:
         draft: the drafted ids.
         chosen: the target's ids for the same places, as far as they were asked for; more may follow.
 
-    Example:
+    Examples:
         >>> n_accepted([5, 6, 7], [5, 6, 9, 4])
         2
     """
@@ -33,7 +33,7 @@ def kept(draft: Sequence[int], chosen: Sequence[int]) -> list[int]:
         draft: n drafted ids.
         chosen: the target's ids: n for the places of the draft and one for the place after it; more are ignored.
 
-    Example:
+    Examples:
         >>> kept([5, 6, 7], [5, 6, 9, 4]), kept([5], [5, 8]), kept([], [3])
         ([5, 6, 9], [5, 8], [3])
     """
@@ -48,7 +48,7 @@ def until_end(ids: Sequence[int], end_ids: Collection[int], room: int) -> tuple[
         end_ids: the first of these ends the output and belongs to it.
         room: most ids the output may still get.
 
-    Example:
+    Examples:
         >>> until_end([5, 2, 6], {2}, 10), until_end([5, 6, 2], {2}, 2), until_end([5, 6], {2}, 10)
         ((2, True), (2, False), (2, False))
     """

@@ -185,7 +185,16 @@ class Proposer:
         token_ids_cpu: NDArray[np.int32],
         **_: Any,
     ) -> list[list[int]]:
-        """The ids to verify of each row in the next pass, see `BatchDrafts.propose`."""
+        """Called by vLLM after each pass.
+
+        Args:
+            sampled_token_ids: ids that the pass brought, row by row; none where the prompt is not read to its end.
+            num_tokens_no_spec: int[n_slots]: ids of each row so far, prompt included.
+            token_ids_cpu: int32[n_slots, width]: the ids.
+
+        Returns:
+            The ids to verify of each row in the next pass, none where nothing pays.
+        """
         if not self.options.enabled:
             return [[] for _ in sampled_token_ids]
         begin = time.perf_counter()

@@ -60,7 +60,9 @@ def build_drafter(
         template: how prompts are written: "auto", "chat", "plain", the path of a .jinja file, or "none" for bare prompts.
         preset: "best" or "paper".
         min_rows: n-grams in fewer distinct rows do not enter the drafter.
-        n_max, p_min, lam: of the paper's drafter: longest n-gram, least count, weight of the corpus.
+        n_max: of preset "paper": longest n-gram, context and next token together.
+        p_min: of preset "paper": least count of an n-gram.
+        lam: of preset "paper": weight of the corpus, from 0 to 1; the rest is the prompt's.
         progress: see `tasc.progress.Progress`.
 
     Raises:
@@ -69,10 +71,11 @@ def build_drafter(
         FingerprintError: the n-grams were made for another tokenizer.
         OptionError: a value out of range.
 
-    Example::
-
+    Examples:
+        ```python
         drafter = tasc.build_drafter(tasc.load_tasks("train.jsonl"), "Qwen/Qwen2.5-0.5B")
         drafter.save("task.tasc")
+        ```
     """
     options = Options(preset=preset, min_rows=min_rows, n_max=n_max, p_min=p_min, lam=lam)
     if not rows:
@@ -113,8 +116,11 @@ def update_drafter(
     """The drafter with more rows: the same as building it from all rows at once.
 
     Args:
+        drafter: stays as it is.
+        rows: new examples of the task.
         tokenizer: default: the one it was built with.
         vocabulary: the n-grams it was built with, if any.
+        progress: see `tasc.progress.Progress`.
 
     Raises:
         FingerprintError: the tokenizer is another one, or n-grams are missing.

@@ -42,7 +42,7 @@ class Control:
     Raises:
         OptionError: `max_draft` below 1 or `min_gain` below 0.
 
-    Example:
+    Examples:
         >>> control = Control(StepCost.default("cpu"))
         >>> control.lengths([[0.9, 0.9, 0.01], [0.8]])  # two rows in one pass
         [2, 1]

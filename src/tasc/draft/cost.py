@@ -51,7 +51,7 @@ class StepCost:
     Raises:
         OptionError: an axis is empty or does not ascend, or a time is not a positive number.
 
-    Example:
+    Examples:
         >>> cost = StepCost((1, 2, 3), (1,), (0,), [[[10.0, 12.0, 20.0]]])
         >>> cost.step_ms(2)
         12.0
@@ -93,7 +93,7 @@ class StepCost:
         Args:
             device: `"cpu"`, `"mps"` or `"cuda"`, with or without an index; others are taken for `"cuda"`.
 
-        Example:
+        Examples:
             >>> StepCost.default("cuda").best_length([0.1] * 10), StepCost.default("cpu").best_length([0.1] * 10)
             (10, 0)
         """
@@ -149,7 +149,13 @@ class StepCost:
         }
 
     def step_ms(self, tokens: int, *, batch_size: int = 1, context: int = 128) -> float:
-        """Milliseconds of a pass over `tokens` tokens of each of `batch_size` rows with `context` tokens cached."""
+        """Milliseconds of one pass.
+
+        Args:
+            tokens: of each row in the pass, at least 1.
+            batch_size: rows in the pass.
+            context: tokens in the cache of each row.
+        """
         return self.costs(0, batch_size=batch_size, context=context, fed=tokens)[0]
 
     def best_length(
@@ -161,7 +167,15 @@ class StepCost:
         fed: int = 1,
         tokens_per_ms: float | None = None,
     ) -> int:
-        """How much of a draft to verify; see `best_width` for one row."""
+        """How much of a draft to verify: `best_width` for one row.
+
+        Args:
+            probabilities: float[n]: the chance of each drafted token to be accepted given that all before it were.
+            batch_size: rows that share the pass.
+            context: tokens in the cache.
+            fed: tokens of the row that the pass reads anyway.
+            tokens_per_ms: the pace to beat; default: that of plain decoding.
+        """
         return self.best_width(
             [probabilities], batch_size=batch_size, context=context, fed=fed, tokens_per_ms=tokens_per_ms
         )
@@ -249,13 +263,29 @@ class StepCost:
         return np.bincount(order[:best] % n_rows, minlength=n_rows).tolist()
 
     def ragged_ms(self, drafted: ArrayLike, *, batch_size: int, context: int = 128) -> NDArray[np.float64]:
-        """Milliseconds of passes over one token per row and so many drafted tokens in all: the curve at their mean."""
+        """Milliseconds of passes over one token per row and drafted tokens: the curve at their mean.
+
+        Args:
+            drafted: int[n]: drafted tokens of all rows together, one entry a pass.
+            batch_size: rows in a pass.
+            context: tokens in the cache of each row.
+
+        Returns:
+            float64[n].
+        """
         per_row = np.asarray(drafted, np.float64) / batch_size
         costs = self.costs(math.ceil(per_row.max()) + 1, batch_size=batch_size, context=context)
         return np.interp(per_row, np.arange(len(costs)), costs)
 
     def costs(self, longest: int, *, batch_size: int = 1, context: int = 128, fed: int = 1) -> list[float]:
-        """Milliseconds of passes over `fed + w` tokens per row, for w = 0, 1, ..., `longest` at least."""
+        """Milliseconds of passes over `fed + w` tokens per row, for w = 0, 1, ..., `longest` at least.
+
+        Args:
+            longest: most drafted tokens per row.
+            batch_size: rows in a pass.
+            context: tokens in the cache of each row.
+            fed: tokens of each row that a pass reads anyway.
+        """
         curve = self._curve(batch_size, context)
         if fed + longest < len(curve):
             return curve[fed:]

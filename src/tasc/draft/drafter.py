@@ -42,7 +42,8 @@ class Drafter:
 
     Attributes:
         index: the outputs.
-        options, origin: how it was built, and what its ids mean.
+        options: how it was built.
+        origin: what its ids mean.
         neighbours: rows by their prompts; None without prompts.
         variants: int32, shape (vocab_size + 2,): the usual spelling of each token.
         weights: float32: the learnt table, see `_features.py`.
@@ -50,7 +51,7 @@ class Drafter:
         reliability: predicted against observed acceptance on rows that taught nothing; None if nothing was learnt.
         tuned: how to decode with it; None before `tasc tune`.
 
-    Example:
+    Examples:
         >>> outputs = TokenCorpus.from_rows([[5, 6, 7], [5, 6, 8]] * 3)
         >>> drafter = Drafter.build(outputs, eos_id=0, vocab_size=10)
         >>> state = drafter.start([1, 2])
@@ -213,7 +214,9 @@ class Drafter:
         """The drafter with more rows: (prompt ids, output ids) of finished requests, end tokens or not.
 
         Args:
+            rows: ids as the model sees and writes them, n-grams merged.
             spellings: as for `build`; without them, spellings that no output held so far stay apart.
+            progress: see `tasc.progress.Progress`.
 
         Raises:
             DataError: as for `build` and `merge`.
@@ -235,7 +238,8 @@ class Drafter:
         """The same drafter with weights learnt from other rows, which its index must not hold.
 
         Args:
-            prompts, outputs: of the rows, outputs without end tokens.
+            prompts: ids of each row.
+            outputs: ids of the same rows, without end tokens.
 
         Raises:
             DataError: prompts and outputs do not belong together.
@@ -256,6 +260,7 @@ class Drafter:
         """Map a file that `save` wrote. Every index in it is checked, so that drafting is safe whatever it holds.
 
         Args:
+            path: the drafter file.
             verify: read and check all of a large file too; small ones are always checked in full.
 
         Raises:

@@ -48,7 +48,7 @@ def write_file(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]],
         DrafterFileError: an array or the metadata are not of this kind.
         OSError: the file cannot be written; what stood at `path` is unchanged.
 
-    Example:
+    Examples:
         >>> import tempfile, pathlib
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "task.tasc"
         >>> write_file(path, {"tokens": np.array([5, 6], dtype=np.int32)}, {"eos_id": 6})

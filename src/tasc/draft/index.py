@@ -23,7 +23,7 @@ class Index:
         ids: int32, shape (n_ids,): the ids that occur, ascending.
         starts: int32, shape (n_ids + 1,): the suffixes that begin with ids[k] are suffixes[starts[k]:starts[k + 1]].
 
-    Example:
+    Examples:
         >>> index = Index.build(TokenCorpus.from_rows([[5, 6], [5, 7]]), start_id=9, eos_id=8)
         >>> index.tokens.tolist(), index.count([5]), index.count([9, 5, 6])
         ([9, 5, 6, 8, 9, 5, 7, 8], 2, 1)

@@ -25,7 +25,7 @@ class Memory:
     Raises:
         OptionError: a limit below 1.
 
-    Example:
+    Examples:
         >>> memory = Memory(max_tokens=4)
         >>> memory.add([1], [5, 6, 0]); memory.add([2], [7, 0])
         >>> len(memory), memory.rows()
@@ -59,7 +59,13 @@ class Memory:
     def find(
         self, prompt: NDArray[np.int32], neighbours: Neighbours | None, start_id: int
     ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-        """The outputs of the most similar rows, each after `start_id`, as one text; where each begins; their weights."""
+        """The outputs of the most similar rows, each after `start_id`, as one text; where each begins; their weights.
+
+        Args:
+            prompt: int32, shape (n,).
+            neighbours: of the drafter, for how rare each term is; None weighs all terms alike.
+            start_id: the id in front of each output.
+        """
         terms = np.unique(prompt)
         weights = np.ones(len(terms)) if neighbours is None else neighbours.idf(terms)
         norm = float(np.sqrt((weights**2).sum())) or 1.0

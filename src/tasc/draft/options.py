@@ -33,7 +33,9 @@ class Options:
     Attributes:
         preset: "best" or "paper".
         min_rows: n-grams in fewer distinct rows are not in the file.
-        n_max, p_min, lam: of the paper's drafter: longest n-gram, least count, weight of the corpus.
+        n_max: of preset "paper": longest n-gram, context and next token together.
+        p_min: of preset "paper": least count of an n-gram.
+        lam: of preset "paper": weight of the corpus, from 0 to 1; the rest is the prompt's.
     """
 
     preset: Preset = "best"

@@ -43,7 +43,7 @@ class PaperDrafter:
     Raises:
         OptionError: a value out of range.
 
-    Example:
+    Examples:
         >>> from tasc.corpus import TokenCorpus
         >>> index = Index.build(TokenCorpus.from_rows([[5, 6, 7]] * 5), start_id=9, eos_id=8)
         >>> state = PaperDrafter(index).start([1, 2, 3])

@@ -14,7 +14,7 @@ def shared_text(text: NDArray[np.int32], start_id: int, min_rows: int) -> NDArra
         text: int32, shape (n,), see `index.row_text`.
         start_id: stands before each row. `start_id + 1` goes before each part that does not begin a row.
 
-    Example:
+    Examples:
         >>> text = np.array([9, 5, 6, 7, 8, 9, 5, 6, 4, 8], dtype=np.int32)
         >>> shared_text(text, 9, 2).tolist()
         [9, 5, 6, 10, 8, 9, 5, 6, 10, 8]

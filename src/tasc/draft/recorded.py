@@ -35,7 +35,7 @@ class Recorded:
     Raises:
         DataError: the passes do not add up to the output.
 
-    Example:
+    Examples:
         >>> recorded = Recorded((5, 6), (7, 8, 9, 2), drafted=(3, 2), accepted=(1, 1))
         >>> recorded.passes, recorded.tokens_per_pass
         (2, 2.0)

@@ -39,7 +39,7 @@ class Sample:
 def choose(outputs: TokenCorpus, prompts: TokenCorpus) -> Sample:
     """One of each row content, those with the lowest numbers, up to TOKENS tokens of output and PROMPT_TOKENS of prompts.
 
-    Example:
+    Examples:
         >>> outputs, prompts = TokenCorpus.from_rows([[1], [1], [2]]), TokenCorpus.from_rows([[7], [7], [7]])
         >>> sorted(choose(outputs, prompts).rows.tolist())
         [0, 2]

@@ -13,7 +13,7 @@ def usual_spellings(classes: NDArray[np.int32], counts: NDArray[np.int64]) -> ND
         classes: int32, shape (n_ids,): equal for tokens that spell the same.
         counts: int64, shape (vocab_size + 2,): how often each id occurs.
 
-    Example:
+    Examples:
         >>> usual_spellings(np.array([0, 1, 1], dtype=np.int32), np.array([0, 2, 5, 0, 0])).tolist()
         [0, 2, 2, 3, 4]
     """

@@ -26,7 +26,7 @@ def suffix_array(tokens: NDArray[np.int32]) -> NDArray[np.int32]:
     Raises:
         DataError: the ids are not int32, not one row, negative or too many.
 
-    Example:
+    Examples:
         >>> suffix_array(np.array([7, 5, 7, 5], dtype=np.int32)).tolist()
         [3, 1, 2, 0]
     """

@@ -18,7 +18,12 @@ Slots = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A parsed output: the intent, and the slots as (name, value) pairs in their order; names may repeat."""
+    """A parsed output.
+
+    Attributes:
+        intent: its name.
+        slots: (name, value) pairs in their order; names may repeat.
+    """
 
     intent: str
     slots: Slots
@@ -27,7 +32,7 @@ class Frame:
 def parse_frame(text: str) -> Frame | None:
     """Parse an output; None where it is malformed. White space around the output and around values does not count.
 
-    Example:
+    Examples:
         >>> parse_frame("intent: alarm_set, slot fills: {time: five am, date: this week}")
         Frame(intent='alarm_set', slots=(('time', 'five am'), ('date', 'this week')))
         >>> parse_frame("intent: RateBook, slot fills: {object_name: one, two: a tale}").slots

@@ -29,7 +29,13 @@ class Measured:
         return {name: value_of(statistic) for name, statistic in self.statistics.items()} | dict(self.fixed)
 
     def intervals(self, *, n: int = 2000, seed: int = 0, level: float = 0.95) -> dict[str, Interval]:
-        """A bootstrap interval for each value that is made of rows."""
+        """A bootstrap interval for each value that is made of rows.
+
+        Args:
+            n: resamples.
+            seed: of the resamples.
+            level: of the intervals, between 0 and 1.
+        """
         return bootstrap_all(self.statistics, n=n, seed=seed, level=level)
 
 

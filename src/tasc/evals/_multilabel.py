@@ -39,7 +39,7 @@ def split_labels(text: str, labels: Collection[str] = ()) -> list[str]:
         text: labels separated by commas.
         labels: known labels; one that holds a comma itself is then found as a whole (the longest match wins).
 
-    Example:
+    Examples:
         >>> split_labels("tax, freedom, security and justice, trade", {"tax", "freedom, security and justice"})
         ['tax', 'freedom, security and justice', 'trade']
     """

@@ -84,7 +84,13 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class JudgeItem:
-    """One row to judge: the request, the reference, and each system's output by the system's name."""
+    """One row to judge.
+
+    Attributes:
+        prompt: the request.
+        reference: the right answer.
+        outputs: name of the system -> its output.
+    """
 
     prompt: str
     reference: str
@@ -155,7 +161,12 @@ def judge_summary(verdicts: Sequence[Verdict], *, n: int = 2000, seed: int = 0) 
 
     Unreadable answers are left out of the means and reported as `unreadable`, a share of the rows.
 
-    Example:
+    Args:
+        verdicts: one for each row, from `judge_outputs`.
+        n: bootstrap resamples.
+        seed: of the resamples.
+
+    Examples:
         >>> verdicts = [Verdict("a", {"x": 4}, ["x"], ""), Verdict("b", {"x": 2}, ["x"], ""), Verdict("c", None, [], "")]
         >>> summary = judge_summary(verdicts)
         >>> summary["scores"]["x"]["mean"], round(summary["unreadable"], 2)
@@ -182,7 +193,7 @@ def judge_summary(verdicts: Sequence[Verdict], *, n: int = 2000, seed: int = 0) 
 def parse_scores(reply: str, order: Sequence[str]) -> dict[str, int] | None:
     """Read the grades from an answer: the last JSON object in it with a grade for every letter.
 
-    Example:
+    Examples:
         >>> parse_scores('Candidate B is better. ```json {"A": 2, "B": 4}```', ["tuned", "base"])
         {'tuned': 2, 'base': 4}
         >>> parse_scores('{"A": 5}', ["tuned"]) is None

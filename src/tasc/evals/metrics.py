@@ -34,7 +34,7 @@ __all__ = [
 class Exact(Metric):
     r"""Exact match; white space around the text does not count. An empty output is malformed.
 
-    Example:
+    Examples:
         >>> Exact().score(["yes", " no\n", ""], ["yes", "no", "no"])["exact_match"]
         0.6666666666666666
     """

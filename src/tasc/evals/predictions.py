@@ -61,7 +61,7 @@ def read_predictions(path: str | Path) -> list[Prediction]:
 def speed_of(rows: Sequence[Prediction]) -> dict[str, Any]:
     """Means per output of what the rows know; None for what they do not.
 
-    Example:
+    Examples:
         >>> speed = speed_of([Prediction("p", "four", "four", 2, 3, 8.0), Prediction("q", "", "x", 0, 1, 4.0)])
         >>> speed["passes_per_output"], speed["ms_per_output"], speed["ms_per_byte"]
         (2.0, 6.0, 3.0)

@@ -39,7 +39,7 @@ class Ratio:
         denominators: float64[n_rows].
         empty: the value where the denominators sum to zero.
 
-    Example:
+    Examples:
         >>> accuracy = Ratio(np.array([1.0, 0.0, 1.0]), np.ones(3))
         >>> accuracy(np.array([[1.0, 1.0, 1.0], [0.0, 3.0, 0.0]])).tolist()
         [0.6666666666666666, 0.0]
@@ -60,7 +60,13 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A value and its confidence interval."""
+    """A value and its confidence interval.
+
+    Attributes:
+        value: of the rows as they are.
+        low: lower end.
+        high: upper end.
+    """
 
     value: float
     low: float
@@ -72,6 +78,9 @@ class Difference:
     """A paired difference `a - b`, its confidence interval, and how often chance alone would give one as large.
 
     Attributes:
+        value: of the rows as they are.
+        low: lower end.
+        high: upper end.
         p: two-sided bootstrap p-value: twice the smaller share of resamples at or beyond zero, at most 1.
     """
 
@@ -83,7 +92,12 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Correlation:
-    """A rank correlation and its two-sided p-value."""
+    """A rank correlation and its two-sided p-value.
+
+    Attributes:
+        tau: from -1 to 1.
+        p: for the hypothesis that there is none.
+    """
 
     tau: float
     p: float
@@ -98,7 +112,7 @@ def mean_of(values: ArrayLike) -> Ratio:
 def value_of(statistic: Statistic) -> float:
     """The statistic of the rows as they are.
 
-    Example:
+    Examples:
         >>> value_of(mean_of([1, 2, 6]))
         3.0
     """
@@ -117,7 +131,7 @@ def bootstrap_ci(values: Statistic | ArrayLike, *, n: int = 2000, seed: int = 0,
     Raises:
         OptionError: there are no rows, or an option is out of range.
 
-    Example:
+    Examples:
         >>> interval = bootstrap_ci([0, 1, 1, 1, 0, 1, 1, 1, 1, 1])
         >>> interval.value, interval.low, interval.high
         (0.8, 0.5, 1.0)
@@ -129,6 +143,12 @@ def bootstrap_all(
     statistics: Mapping[str, Statistic], *, n: int = 2000, seed: int = 0, level: float = 0.95
 ) -> dict[str, Interval]:
     """`bootstrap_ci` of several statistics of the same rows, on the same resamples: drawing them is most of the work.
+
+    Args:
+        statistics: by name, all of the same rows.
+        n: resamples.
+        seed: of the resamples.
+        level: of the intervals, between 0 and 1.
 
     Raises:
         OptionError: there are no rows, their numbers differ, or an option is out of range.
@@ -162,7 +182,7 @@ def paired_bootstrap(
     Raises:
         OptionError: the systems have different numbers of rows, or an option is out of range.
 
-    Example:
+    Examples:
         >>> paired_bootstrap([1, 1, 1, 0], [0, 0, 0, 0]).value
         0.75
         >>> paired_bootstrap([1, 0, 1], [1, 0, 1])
@@ -183,7 +203,7 @@ def paired_bootstrap(
 def wilson(successes: int, trials: int) -> tuple[float, float]:
     """95% interval of a share (Wilson 1927); (0, 1) without trials.
 
-    Example:
+    Examples:
         >>> [round(end, 3) for end in wilson(8, 10)]
         [0.49, 0.943]
     """
@@ -202,7 +222,7 @@ def kendall_tau(x: ArrayLike, y: ArrayLike) -> Correlation:
     Raises:
         OptionError: fewer than two pairs, or different lengths.
 
-    Example:
+    Examples:
         >>> kendall_tau([1, 2, 3, 4], [40, 30, 20, 10]).tau
         -1.0
     """

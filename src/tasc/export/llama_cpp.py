@@ -67,6 +67,8 @@ def export_lookup_caches(
     converter writes them.
 
     Args:
+        drafter: what is exported.
+        folder: where the three files go; made if need be.
         source: the drafter's file, to be named in lookup.json.
         enriched: the GGUF is of the enriched model that the drafter was built for, and holds its n-grams as tokens.
         progress: see `tasc.progress.Progress`.
@@ -79,9 +81,10 @@ def export_lookup_caches(
         DataError: nothing passes the thresholds.
         OSError: the folder cannot be written.
 
-    Example::
-
+    Examples:
+        ```python
         export_lookup_caches(Drafter.load("task.tasc"), "lookup", source="task.tasc")
+        ```
     """
     if drafter.origin.vocabulary and not enriched:
         raise FingerprintError(

@@ -51,6 +51,7 @@ def export_corpus(
     line, if the tokenizer reads it back as the same ids.
 
     Args:
+        drafter: what is exported.
         path: the JSONL file.
         tokenizer: that the drafter was built with; default: where it was then.
         source: the drafter's file, to be named in the sidecar.
@@ -69,9 +70,10 @@ def export_corpus(
         DataError: no output is long enough.
         TokenizerError: the tokenizer cannot be loaded.
 
-    Example::
-
+    Examples:
+        ```python
         export_corpus(Drafter.load("task.tasc"), "corpus.jsonl", source="task.tasc")
+        ```
     """
     chosen = draft_tokens * 2 // 3 if budget is None else budget
     if draft_tokens < 2 or not 0 < chosen < draft_tokens:

@@ -35,7 +35,7 @@ class PromptLookup:
     Raises:
         OptionError: `max_ngram` below 1.
 
-    Example:
+    Examples:
         >>> state = PromptLookup(eos_id=0).start([5, 6, 7, 8, 5, 6])
         >>> state.propose(3).tokens.tolist()
         [7, 8, 5]
@@ -95,7 +95,7 @@ class NGrammys:
     Raises:
         OptionError: the table is no list of ids of its own size, or `max_ngram` is negative.
 
-    Example:
+    Examples:
         >>> NGrammys([1, 2, 3, 0], eos_id=3).start([0]).propose(5).tokens.tolist()
         [1, 2, 3]
     """

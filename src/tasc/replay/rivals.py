@@ -16,12 +16,13 @@ def make_rival(name: str, index: Index) -> Drafts:
 
     Args:
         name: a key of `RIVALS`.
+        index: the outputs that it has seen.
 
     Raises:
         OptionError: no such rival.
         MissingExtraError: a package that it needs is not installed.
 
-    Example:
+    Examples:
         >>> from tasc.corpus import TokenCorpus
         >>> index = Index.build(TokenCorpus.from_rows([[5, 6, 7]]), start_id=9, eos_id=8)
         >>> make_rival("prompt-lookup", index).start([3, 4, 3]).propose(1).tokens.tolist()

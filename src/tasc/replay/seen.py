@@ -41,7 +41,7 @@ def seen_rows(drafter: Drafter, prompts: TokenCorpus, outputs: TokenCorpus) -> S
     Returns:
         With nothing compared for a drafter of `min_rows`, which holds no whole rows.
 
-    Example:
+    Examples:
         >>> rows = [[5, 6, 7, 8, 9, 10, 11, 12]] * 3
         >>> outputs = TokenCorpus.from_rows(rows)
         >>> drafter = Drafter.build(outputs, eos_id=0, vocab_size=20)

@@ -133,7 +133,7 @@ def replay(
         DataError: there is no row, an empty output, or not as many outputs as prompts.
         OptionError: `max_draft` or `batch_size` below 1, or a probability out of range.
 
-    Example:
+    Examples:
         >>> from tasc.replay.peers import PromptLookup
         >>> result = replay(PromptLookup(eos_id=0), [[5, 6, 7, 8]], [[6, 7, 8, 0]])
         >>> result.tokens_per_pass, result.by_position
@@ -167,7 +167,12 @@ def replay_log(
 
     Args:
         requests: in the order of the log (`tasc.draft.recorded.read_log`).
-        drafter, name, control, max_draft, cost, progress: see `replay`.
+        drafter: speaks the ids of the log.
+        name: what the result is called; default: the name of the drafter's class.
+        control: decides lengths by expected gain, as in decoding. None verifies whole drafts.
+        max_draft: most tokens of a draft; a control brings its own.
+        cost: milliseconds of a pass, for the predicted speed-up; default: the control's, or one typical of a CPU.
+        progress: called with the number of rows done since its last call.
 
     Raises:
         DataError: there is no request, or one without output.

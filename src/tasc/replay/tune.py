@@ -44,7 +44,8 @@ class Predicted:
     Attributes:
         result: of the replay.
         max_draft: most drafted tokens per pass.
-        plain_ms, drafted_ms: float64[n_batches]: time of each batch; the drafter's own is part of the latter.
+        plain_ms: float64[n_batches]: time of each batch without drafts.
+        drafted_ms: float64[n_batches]: with drafts, the drafter's own time included.
         rows: float64[n_batches]: rows of each batch.
     """
 
@@ -85,7 +86,8 @@ class Tuning:
 
     Attributes:
         drafter: as it became; its `tuned` says how to decode with it.
-        before, after: predictions for the held-out rows.
+        before: prediction for the held-out rows with the drafter as it was.
+        after: the same as it became.
         saved_ms: milliseconds per output that tuning saves on them, row by row.
         chosen: the candidate that was taken: `max_draft`, and `weights` ("kept" or "learnt") or the paper's options.
         tried: every candidate with its `ms_per_output` on the rows that choose, in the order in which they were tried.

@@ -275,12 +275,18 @@ class Run:
         kind: what was read.
         facts: label and value of what is worth knowing about it.
         warning: why its figures mean little.
-        verdict, next_steps: sentences.
+        verdict: sentences.
+        next_steps: sentences.
         systems: the reference first.
         test_rows: rows that quality was measured on.
         ngrams: the most useful first.
         n_ngrams: all of them.
-        samples, budgets, drafts, walks, training, tried: see their classes.
+        samples: outputs cut into tokens.
+        budgets: expected cost by number of n-grams.
+        drafts: what was accepted, by place and by source.
+        walks: generations, pass by pass.
+        training: losses by step.
+        tried: candidates of `tasc tune`.
     """
 
     name: str
@@ -303,7 +309,12 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The runs of one page, side by side."""
+    """The runs of one page, side by side.
+
+    Attributes:
+        title: of the page.
+        runs: at least one.
+    """
 
     title: str
     runs: tuple[Run, ...]

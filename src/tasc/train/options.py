@@ -95,7 +95,7 @@ class Batches:
         Raises:
             OptionError: the effective batch cannot be divided.
 
-        Example:
+        Examples:
             >>> Batches.of(Options(epochs=3), rows=1000, processes=2)
             Batches(visits=3000, size=8, accumulation=4, effective=64)
         """

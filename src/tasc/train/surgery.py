@@ -134,7 +134,7 @@ def _initialise(model: PreTrainedModel, vocabulary: EnrichedVocabulary, init: In
 def weights(n: int, side: Side, init: Init) -> Weights:
     """How much each of `n` constituents counts in a new row: float64[n], sums to 1.
 
-    Example:
+    Examples:
         >>> weights(2, "head", "ends").tolist()
         [1.0, 0.0]
     """

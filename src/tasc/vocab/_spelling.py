@@ -48,7 +48,7 @@ class Speller:
         specials: ids that no n-gram may contain (special, template and unknown tokens).
         max_text_bytes: longest text of an n-gram, in bytes of UTF-8.
 
-    Example:
+    Examples:
         >>> from tasc.corpus import load_tokenizer
         >>> spell = speller(load_tokenizer("qwen2.5")).spell  # doctest: +SKIP
         >>> spell([7403, 25])  # doctest: +SKIP

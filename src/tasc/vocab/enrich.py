@@ -32,7 +32,12 @@ CHECKED_PROMPTS = 10_000  # evenly spaced over the rows; with the built-in sampl
 
 @dataclass(frozen=True, slots=True)
 class Shortened:
-    """Outputs before and after merging, in tokens; EOS is not counted."""
+    """Outputs before and after merging, in tokens; EOS is not counted.
+
+    Attributes:
+        tokens_before: base tokens of all rows.
+        tokens_after: tokens of all rows with n-grams.
+    """
 
     tokens_before: int
     tokens_after: int
@@ -60,6 +65,7 @@ class EnrichReport:
         prompt_drift: texts whose tokenisation changed; 0 unless the style is "added-tokens".
         curve: expected decoding cost by budget, for an automatic budget.
         reason: why this budget.
+        options: `budget`, `n_max`, `method`, `pcs` and `style` as they were given.
     """
 
     vocabulary: EnrichedVocabulary
@@ -174,6 +180,7 @@ def mine_vocabulary(
         options: `budget`, `n_max`, `method`, `pcs` as in `enrich`; they are stored in the vocabulary.
         held_out: base ids of other outputs, needed for an automatic budget.
         grid: the budgets that an automatic one is chosen from.
+        progress: see `tasc.progress.Progress`.
     """
     miner = _VocabularyMiner(train, spell, options, progress)
     if options["budget"] != "auto":

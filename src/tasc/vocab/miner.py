@@ -22,12 +22,19 @@ Accept = Callable[[tuple[int, ...]], bool]
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """One step of the miner: `parts` (ids, earlier merges included) became one id that stands for the base ids `ids`."""
+    """One step of the miner: `parts` became one id that stands for the base ids `ids`.
+
+    Attributes:
+        ids: base ids.
+        parts: ids as they were then, earlier merges included.
+        count: sliding-window occurrences when it was chosen.
+        reward: count * (len(parts) - 1).
+    """
 
     ids: tuple[int, ...]
     parts: tuple[int, ...]
-    count: int  # sliding-window occurrences when it was chosen
-    reward: int  # count * (len(parts) - 1)
+    count: int
+    reward: int
 
 
 def accept_all(ids: tuple[int, ...]) -> bool:
@@ -59,7 +66,7 @@ def mine(
     Raises:
         OptionError: an option is out of range.
 
-    Example:
+    Examples:
         >>> corpus = TokenCorpus.from_rows([[1, 2, 3], [1, 2, 4]])
         >>> [m.ids for m in mine(corpus, budget=1, base_size=5)]
         [(1, 2)]

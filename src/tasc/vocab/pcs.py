@@ -19,7 +19,7 @@ class PrefixCollisions:
         pieces: the bytes of each base id, at least as many as `counts`.
         counts: occurrences of each base id in the outputs, int[n_ids].
 
-    Example:
+    Examples:
         >>> pcs = PrefixCollisions([b" in", b" the", b" therapy", b"x"], [2, 4, 1, 1])
         >>> pcs.score([0, 1])  # " therapy" begins with " the": 1 of 8 tokens
         0.125

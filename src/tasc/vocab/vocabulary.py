@@ -62,7 +62,7 @@ class EnrichedVocabulary:
     Raises:
         VocabularyError: an n-gram is too short, repeated, or made of ids that do not exist.
 
-    Example:
+    Examples:
         >>> v = EnrichedVocabulary(10, (Ngram((1, 2), (1, 2)), Ngram((1, 2, 3), (10, 3))))
         >>> v.merge([1, 2, 3, 1, 2]).tolist()
         [11, 10]

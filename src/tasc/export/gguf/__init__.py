@@ -93,9 +93,10 @@ def export_gguf(
         OptionError: an unknown outtype, a folder in place of the GGUF, no converter, or a `pre` that nothing proves.
         MissingExtraError: the gguf library or, for a check, llama-cpp-python is not installed.
 
-    Example::
-
+    Examples:
+        ```python
         export_gguf("runs/task", "task.gguf", llama_cpp="llama.cpp")
+        ```
     """
     source, target = Path(folder), Path(path)
     if outtype not in OUTTYPES:
