@@ -130,15 +130,16 @@ def fine_tune(
     vocabulary: EnrichedVocabulary | None = None,
     seed: int = 0,
     steps: int | None = None,
+    n_rows: int | None = None,
     **options: Any,
 ) -> None:
-    """Fine-tune the target, by default for the preset's steps; a finished `folder` stays as it is.
+    """Fine-tune the target, by default for the preset's steps and on all rows; a finished `folder` stays as it is.
 
     `options` are further ones of `tasc.train.finetune`.
     """
     preset = preset or PRESETS[corpus]
     finetune(
-        target, shared_split(corpus, "train", preset), out=folder, vocabulary=vocabulary,
+        target, shared_split(corpus, "train", preset)[:n_rows], out=folder, vocabulary=vocabulary,
         eval_tasks=shared_split(corpus, "validation", preset), method="full", lr=1e-3, warmup=0.05,
         max_steps=steps or preset.tuning_steps, batch_size=preset.rows, effective_batch=preset.rows, template="plain", seed=seed,
         on_record=print_record, **options,

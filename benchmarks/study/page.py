@@ -338,7 +338,13 @@ def _ablated(run: Row) -> list[str]:
             f"{run['adoption']:.1%}", f"{run['eval_nats_per_byte']:.4f}"]  # fmt: skip
 
 
-NAMES = {"h2_nats": "H2", "expected_steps": "expected steps", "expected_ms": "expected steps x step time"}
+NAMES = {
+    "h2_nats": "H2",
+    "steps": "held-out steps",
+    "expected_steps": "expected held-out steps (rare n-grams discounted)",
+    "steps_ms": "held-out steps x step time",
+    "expected_ms": "expected held-out steps x step time",
+}
 
 
 def _prediction(found: dict[str, Any], drawn: dict[str, str]) -> list[str]:

@@ -1,0 +1,60 @@
+"""The study in benchmarks/: what it concludes from measurements, and that its page says what its JSON says."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.slow  # imports torch and transformers
+
+
+@pytest.fixture(autouse=True)
+def _benchmarks_first(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
+
+
+def configuration(ms, h2, steps):
+    runs = [
+        {"budget": 100 * k, "ms_per_output": t, "h2_nats": h, "steps": s, "expected_steps": s}
+        for k, (t, h, s) in enumerate(zip(ms, h2, steps, strict=True))
+    ]
+    return {"runs": runs, "step_ms": [8.0] * len(runs)}
+
+
+def test_predictors_that_order_every_runtime_get_full_marks():
+    prediction = importlib.import_module("study.prediction")
+    found = prediction.summary([configuration([8.0, 4.0, 2.0], [1.0, 2.0, 3.0], [8.0, 4.0, 2.0])])
+    for summary in found.values():
+        assert summary["mean_tau"] == summary["mean_tau_enriched"] == pytest.approx(1)
+        assert (summary["directions"]["right"], summary["directions"]["of"]) == (2, 2)
+    assert found["expected_ms"]["highest_error"] == pytest.approx(0)
+
+
+def test_h2_that_falls_while_outputs_get_faster_is_counted_as_wrong():
+    prediction = importlib.import_module("study.prediction")
+    found = prediction.summary([configuration([8.0, 4.0, 2.0], [1.0, 3.0, 2.0], [8.0, 4.0, 3.0])])
+    assert found["h2_nats"]["mean_tau"] == pytest.approx(1 / 3)
+    assert found["h2_nats"]["mean_tau_enriched"] == pytest.approx(-1)
+    assert found["h2_nats"]["directions"]["right"] == 1
+    assert found["expected_ms"]["highest_error"] == pytest.approx(0.5)  # 3/8 promised, 2/8 measured
+
+
+def test_steps_within_the_noise_are_left_out_of_the_clear_directions():
+    prediction = importlib.import_module("study.prediction")
+    found = prediction.summary([configuration([8.0, 4.0, 4.01], [1.0, 2.0, 3.0], [8.0, 4.0, 3.9])])
+    assert (found["h2_nats"]["directions"]["right"], found["h2_nats"]["directions"]["of"]) == (1, 2)
+    assert (found["h2_nats"]["clear_directions"]["right"], found["h2_nats"]["clear_directions"]["of"]) == (1, 1)
+
+
+def test_the_page_says_what_the_json_says(tmp_path):
+    importlib.import_module("study.page").write(tmp_path)
+    docs = ROOT / "docs"
+    written = (tmp_path / "reproduction.md").read_text(encoding="utf-8")
+    assert written == (docs / "reproduction.md").read_text(encoding="utf-8"), (
+        "run: cd benchmarks && python -m study page"
+    )
+    drawn = {path.name for path in (tmp_path / "reproduction").iterdir()}
+    assert drawn == {path.name for path in (docs / "reproduction").iterdir()}
