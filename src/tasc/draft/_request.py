@@ -10,7 +10,7 @@ Tokens are compared by their variant (" Paris", "Paris", "paris" are one), `vari
 import numpy as np
 
 from tasc._numba import njit
-from tasc.draft._index import COUNTS, N_KEPT, TOKENS, answer, is_known, is_listed, line_at, step_at
+from tasc.draft._index import COUNTS, DISTINCT, N_KEPT, SAMPLES, TOKENS, answer, is_known, is_listed, line_at, step_at
 from tasc.draft._index import LOWS as FOLLOWERS_LOWS
 
 ORDERS = 16  # tokens of the longest context that is looked up in the corpus
@@ -129,43 +129,50 @@ def advance(tokens, suffixes, ids, starts, steps, variants, memo, state, frame, 
 
 @njit
 def _narrow_contexts(tokens, suffixes, ids, starts, steps, memo, frame, token):
-    """The parts of the corpus that begin with the last tokens, for every number of them."""
+    """The parts of the corpus that begin with the last tokens, for every number of them.
+
+    Parts of one size hold suffixes that end the same contexts, in the same order, so one look answers for all of them.
+    """
     top = frame[TOP]
-    order = top
-    # contexts that were seen once: all ended at the same place, so one look answers for all
-    while order > 0 and frame[HIGHS + order] - frame[LOWS + order] == 1:
-        order -= 1
-    if order < top:
-        place = suffixes[frame[LOWS + top]] + top
-        if place < len(tokens) and tokens[place] == token:
-            for k in range(min(top, ORDERS - 1), order, -1):
-                frame[LOWS + k + 1], frame[HIGHS + k + 1] = frame[LOWS + k], frame[HIGHS + k]
-            top = min(top + 1, ORDERS)
-        else:
-            top = order + 1
-            frame[LOWS + top] = frame[HIGHS + top] = 0
-    else:
-        top = min(top + 1, ORDERS)
-    for k in range(min(order, ORDERS - 1), -1, -1):
+    size = asked = -1  # asked: where the part begins whose answer counts for all of its size, -1: not asked yet
+    longest = shift = left = 0
+    for k in range(top, -1, -1):
         low, high = frame[LOWS + k], frame[HIGHS + k]
-        line = line_at(memo, low, high, k)
-        if is_listed(memo, line, low, high, k):  # what was drafted is among the followers as a rule
-            for i in range(memo[line, N_KEPT]):
-                if memo[line, TOKENS + i] == token:
-                    frame[LOWS + k + 1] = memo[line, FOLLOWERS_LOWS + i]
-                    frame[HIGHS + k + 1] = memo[line, FOLLOWERS_LOWS + i] + memo[line, COUNTS + i]
-                    break
-            else:
-                line = -1
-            if line >= 0:
-                continue
-        at = step_at(steps, low, high, k, token)
-        if not is_known(steps, at, low, high, k, token):
-            answer(tokens, suffixes, ids, starts, steps, at, low, high, k, token)
-        frame[LOWS + k + 1], frame[HIGHS + k + 1] = steps[at, 4], steps[at, 5]
+        if high - low != size:
+            size, asked, longest = high - low, -1, k
+        if k == ORDERS:
+            continue
+        if asked < 0:  # the longest context of this size: its followers are listed as a rule
+            asked = frame[LOWS + longest]
+            first, end = _child(tokens, suffixes, ids, starts, steps, memo, asked, asked + size, longest, token)
+            shift, left = first - asked, end - first
+        if left > 0:
+            frame[LOWS + k + 1], frame[HIGHS + k + 1] = low + shift, low + shift + left
+        else:
+            frame[LOWS + k + 1] = frame[HIGHS + k + 1] = 0
+    top = min(top + 1, ORDERS)
     while top > 0 and frame[HIGHS + top] <= frame[LOWS + top]:
         top -= 1
     frame[TOP] = top
+
+
+@njit
+def _child(tokens, suffixes, ids, starts, steps, memo, low, high, depth, token):
+    """The part of suffixes[low:high] with `token` next: (low, high), equal if it never follows."""
+    if high - low == 1:
+        place = suffixes[low] + depth
+        return low, low + (1 if place < len(tokens) and tokens[place] == token else 0)
+    line = line_at(memo, low, high, depth)
+    if is_listed(memo, line, low, high, depth):  # what was drafted is among the followers as a rule
+        for i in range(memo[line, N_KEPT]):
+            if memo[line, TOKENS + i] == token:
+                return memo[line, FOLLOWERS_LOWS + i], memo[line, FOLLOWERS_LOWS + i] + memo[line, COUNTS + i]
+        if high - low <= SAMPLES and memo[line, N_KEPT] == memo[line, DISTINCT]:  # all are listed
+            return low, low
+    at = step_at(steps, low, high, depth, token)
+    if not is_known(steps, at, low, high, depth, token):
+        answer(tokens, suffixes, ids, starts, steps, at, low, high, depth, token)
+    return steps[at, 4], steps[at, 5]
 
 
 @njit
