@@ -9,6 +9,7 @@ from tasc._numba import njit
 TERMS = 16  # terms kept of a prompt
 READ = 64  # distinct tokens of a prompt that compete for them
 VISITED = 20_000  # postings read for a query; the rarest terms come first
+SURE = 0.999  # for what floats round off
 
 
 @njit
@@ -117,7 +118,7 @@ def token_in(distinct, n, token):
 def similar(term_ids, term_starts, postings, norms, prefix, prompt, sums, touched, rows, cosines):
     """The most similar rows, best first, ties by row: fills `rows` and `cosines`, returns how many.
 
-    `sums` is zero for all rows, and left so; `touched` is room for VISITED + n_rows row numbers.
+    `sums` is zero for all rows, and left so; `touched` is room for as many numbers as there are rows.
     """
     n_rows = len(norms)
     terms = np.empty(TERMS, np.int32)
@@ -148,10 +149,14 @@ def similar(term_ids, term_starts, postings, norms, prefix, prompt, sums, touche
                 n_touched += 1
             sums[row] += gain
     n = 0
+    least = 0.0
     for k in range(n_touched):
         row = touched[k]
-        cosine = np.float32(sums[row] / norms[row]) if norms[row] > 0.0 else np.float32(0.0)
+        total = sums[row]
         sums[row] = 0.0
+        if total < least:
+            continue
+        cosine = np.float32(total / norms[row]) if norms[row] > 0.0 else np.float32(0.0)
         if n == len(rows) and (cosine < cosines[n - 1] or (cosine == cosines[n - 1] and row > rows[n - 1])):
             continue
         at = n if n < len(rows) else n - 1
@@ -160,4 +165,27 @@ def similar(term_ids, term_starts, postings, norms, prefix, prompt, sums, touche
             at -= 1
         rows[at], cosines[at] = row, cosine
         n = min(n + 1, len(rows))
+        if n == len(rows):  # a row's vector is at least as long as the part of it that it shares with the prompt
+            least = SURE * query_norm * cosines[n - 1] ** 2
+    return n
+
+
+@njit
+def best_rows(
+    term_ids, term_starts, postings, norms, prefix, prompt, sums, touched, row_starts, most_tokens, scale, rows, weights
+):
+    """The most similar rows, best last, with their weights: fills both, returns how many.
+
+    The row with which their outputs hold `most_tokens` tokens is the last that is taken.
+    """
+    found, cosines = np.empty(len(rows), np.int32), np.empty(len(rows), np.float32)
+    n_found = similar(term_ids, term_starts, postings, norms, prefix, prompt, sums, touched, found, cosines)
+    n = n_tokens = 0
+    while n < n_found and (n == 0 or n_tokens < most_tokens):
+        n_tokens += row_starts[found[n] + 1] - row_starts[found[n]]
+        n += 1
+    for k in range(n):
+        cosine = min(cosines[n - 1 - k], np.float32(1))
+        rows[k] = found[n - 1 - k]
+        weights[k] = max(np.int32(cosine * cosine * np.float32(scale)), 1)
     return n

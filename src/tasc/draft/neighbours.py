@@ -159,16 +159,12 @@ class Neighbours:
             prompt: int32, shape (n,).
             row_starts: int32, shape (n_rows + 1,): where each row's output begins; bounds how many rows are taken.
         """
-        rows, cosines = np.empty(MOST_ROWS, np.int32), np.empty(MOST_ROWS, np.float32)
-        n = kernels.similar(
+        rows, weights = np.empty(MOST_ROWS, np.int32), np.empty(MOST_ROWS, np.int32)
+        n = kernels.best_rows(
             self.term_ids, self.term_starts, self.postings, self.norms, self.prefix, prompt,
-            self._sums, self._touched, rows, cosines,
+            self._sums, self._touched, row_starts, MOST_TOKENS, SCALE, rows, weights,
         )  # fmt: skip
-        rows, cosines = rows[:n], cosines[:n]
-        lengths = np.cumsum(row_starts[rows + 1] - row_starts[rows])
-        n = min(n, 1 + int(np.searchsorted(lengths, MOST_TOKENS)))
-        weights = np.maximum(np.minimum(cosines[:n], 1) ** 2 * SCALE, 1).astype(np.int32)
-        return rows[:n][::-1].copy(), weights[::-1].copy()
+        return rows[:n], weights[:n]
 
 
 def common_prefix(rows: TokenCorpus) -> NDArray[np.int32]:
