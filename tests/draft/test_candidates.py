@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from plain_request import EOS, OUTPUT, START, UNUSED, USED, PlainRequest, look, mixture
 from tasc.draft import _candidates, _features, _fit, _index, _request, _sources
 from tasc.draft.interface import SOURCES
+from tasc.draft.mixture import extend_and_propose
 
 TOKENS = st.integers(1, 5)
 ROWS = st.lists(st.lists(TOKENS, max_size=10), min_size=1, max_size=8)
@@ -287,6 +288,35 @@ def test_learning_sees_what_drafting_drafts(request, seed, ended):
             assert draft.probabilities[0] == np.float32(chances[t])
             assert (best[t] == gold[t]) == (draft.tokens[0] == token)
         state.extend([token])
+
+
+@given(
+    requests(),
+    st.lists(st.tuples(st.lists(ANY_ID, max_size=6), st.integers(1, 12), st.integers(0, 3)), min_size=1),
+    st.data(),
+)
+def test_many_requests_in_one_call_get_what_each_gets_alone(request, several, data):
+    """Whatever is new to each, wherever it stands, and also where a memory has to grow first."""
+    rows, options, prompt, _ = request
+    drafter = mixture(rows, **options, seed=1)
+    alone, together = ([drafter.start(prompt) for _ in several] for _ in range(2))
+    for state, (_, _, room) in zip(together, several, strict=True):
+        state._room = room
+    text, slots = np.full((len(several), 9), 77, np.int32), data.draw(st.permutations(range(len(several))))
+    begins = [data.draw(st.integers(0, 3)) for _ in several]
+    ends = [begin + len(new) for begin, (new, _, _) in zip(begins, several, strict=True)]
+    for slot, begin, end, (new, _, _) in zip(slots, begins, ends, several, strict=True):
+        text[slot, begin:end] = new
+    for _ in range(2):
+        tokens, sources, chances, made = extend_and_propose(
+            together, text, *np.array([slots, begins, ends, [most for _, most, _ in several]])
+        )
+        for k, (new, most, _) in enumerate(several):
+            alone[k].extend(new)
+            draft, n = alone[k].propose(most), int(made[k])
+            for found, expected in zip((tokens, sources, chances), draft, strict=True):
+                assert found.dtype == expected.dtype
+                np.testing.assert_array_equal(found[k, :n], expected)
 
 
 def test_a_worked_example_of_back_off():

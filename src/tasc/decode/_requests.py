@@ -33,10 +33,11 @@ def follow(
     for slot in range(len(lengths)):
         before = lengths[slot] - n_new[slot]
         same = n_new[slot] > 0 and n_seen[slot] == before
-        at = 0
-        while same and at < before:
-            same = seen[slot, at] == tokens[slot, at]
-            at += 1
+        if same:
+            differs = 0
+            for at in range(before):  # no early end: this runs on whole registers, and nearly all rows are the same
+                differs |= seen[slot, at] ^ tokens[slot, at]
+            same = differs == 0
         if same:
             for place in range(before, lengths[slot]):
                 seen[slot, place] = tokens[slot, place]
@@ -51,18 +52,27 @@ class Request:
         n_prompt: tokens of its prompt.
         drafter: whose drafts it gets, -1: nobody's.
         n_new: tokens that the last call brought it, 0 if it took no part.
+        n_kept: of these, those up to the end id; all of them if there is none.
+        ended: whether the last call brought the end id. It need not be the last that it brought: the target adds an id of
+            its own to every draft that it takes as a whole.
         state: its drafter's memory, made when it is first asked for.
         fed: its tokens that the memory knows.
         sources: of the tokens drafted for its next pass.
     """
 
-    __slots__ = ("drafter", "fed", "n_new", "n_prompt", "sources", "state")
+    __slots__ = ("drafter", "ended", "fed", "n_kept", "n_new", "n_prompt", "sources", "state")
 
     def __init__(self, n_prompt: int, drafter: int) -> None:
         self.n_prompt, self.drafter = n_prompt, drafter
-        self.n_new, self.fed = 0, n_prompt
+        self.fed = n_prompt
         self.state: DraftState | None = None
         self.sources: bytes = b""
+        self.bring((), -1)
+
+    def bring(self, new: Sequence[int], end_id: int) -> None:
+        """What a call brought it."""
+        self.n_new, self.ended = len(new), end_id in new
+        self.n_kept = list(new).index(end_id) + 1 if self.ended else self.n_new
 
 
 class Finished(NamedTuple):
@@ -110,22 +120,9 @@ class Requests:
         """The tokens of a slot from `begin` to `end`, default: all that it holds; a view."""
         return self._seen[slot, begin : self._n_seen[slot] if end is None else end]
 
-    def end(self, slot: int) -> int:
-        """Tokens of a slot up to the end id that its last pass brought, 0: it brought none.
-
-        It need not be the slot's last: the target adds an id of its own to every draft that it takes as a whole.
-        """
-        row = self.rows[slot]
-        if row is None or row.drafter < 0:
-            return 0
-        begin = int(self._n_seen[slot]) - row.n_new
-        new = self.ids(slot, begin).tolist()
-        end_id = self.end_ids[row.drafter]
-        return begin + new.index(end_id) + 1 if end_id in new else 0
-
-    def beyond(self, slot: int) -> int:
-        """Tokens of a slot behind the end id that its last pass brought."""
-        return int(self._n_seen[slot]) - end if (end := self.end(slot)) else 0
+    def content(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The tokens of all slots, int32, shape (n_slots, width), and how many each holds; views."""
+        return self._seen, self._n_seen
 
     def update(
         self,
@@ -154,9 +151,9 @@ class Requests:
         follow(tokens, totals, n_new, self._seen, self._n_seen, follows)
         if not (len(self.rows) == n_rows and follows.all()):
             self._reseat(follows, totals, n_new, tokens, drafters)
-        for row, n in zip(self.rows, n_new.tolist(), strict=True):
+        for row, new in zip(self.rows, new_ids, strict=True):
             if row is not None:
-                row.n_new = n
+                row.bring(new, self.end_ids[row.drafter] if row.drafter >= 0 else -1)
 
     def _reseat(
         self,
@@ -184,15 +181,16 @@ class Requests:
 
     def _leave(self, slot: int, row: Request) -> None:
         """Take a request out of its slot: it is finished, or may come back."""
-        held, end = self.ids(slot), self.end(slot)
-        if end:
-            held = held[:end].copy()
+        held = self.ids(slot)
+        if row.ended:
+            held = held[: len(held) - row.n_new + row.n_kept].copy()
             self.finished.append(Finished(held[: row.n_prompt], held[row.n_prompt :], row.drafter))
         else:
             self._parked.setdefault((row.drafter, held.tobytes()), []).append(row)
             self._n_parked += 1
             self._parked_tokens += len(held)
-        row.n_new, self.rows[slot], self._n_seen[slot] = 0, None, 0
+        row.bring((), -1)
+        self.rows[slot], self._n_seen[slot] = None, 0
 
     def _unpark(self, key: Key) -> Request | None:
         """The request that left first with this content; it is no longer parked."""

@@ -5,6 +5,7 @@ Decides by what it is shown and never by a clock, so that every process that is 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,20 @@ from numpy.typing import NDArray
 from tasc.decode._requests import Request, Requests
 from tasc.draft.control import Control
 from tasc.draft.drafter import Drafter
-from tasc.draft.interface import SOURCES, Draft
+from tasc.draft.interface import SOURCES, Draft, DraftState
 from tasc.draft.memory import Memory
+from tasc.draft.mixture import MixtureState, extend_and_propose
 from tasc.vocab.vocabulary import EnrichedVocabulary
+
+
+class Asked(NamedTuple):
+    """A row that is to be drafted for: `text[slot, begin:end]` is new to its state."""
+
+    slot: int
+    state: DraftState
+    begin: int
+    end: int
+    room: int
 
 
 @dataclass(slots=True)
@@ -88,18 +100,18 @@ class BatchDrafts:
             return drafts
         wanted = self.control.drafting
         self.stats.passes[not wanted] += 1
-        proposed = [self._propose(slot, int(lengths[slot])) if wanted else None for slot in slots]
-        chances = [() if draft is None else draft.probabilities for draft in proposed]
-        mean_length = int(sum(int(lengths[slot]) for slot in slots)) // len(slots)
-        kept = self.control.lengths(chances, context=mean_length)
+        proposed = self._proposed(slots) if wanted else {}
+        chances = [proposed[slot].probabilities if slot in proposed else () for slot in slots]
+        kept = self.control.lengths(chances, context=int(lengths[slots].sum()) // len(slots))
         self._planned = []
-        for slot, draft, n in zip(slots, proposed, kept, strict=True):
+        for slot, n in zip(slots, kept, strict=True):
             row = self.requests.rows[slot]
             assert row is not None
             self._planned.append(row)
-            row.sources = b"" if draft is None else draft.sources[:n].tobytes()
-            if draft is not None:
-                drafts[slot] = draft.tokens[:n].tolist()
+            row.sources = b""
+            if n:
+                drafts[slot] = proposed[slot].tokens[:n].tolist()
+                row.sources = proposed[slot].sources[:n].tobytes()
         return drafts
 
     def _observe(self) -> None:
@@ -107,14 +119,10 @@ class BatchDrafts:
         if not self._planned:
             return
         # what stands behind an end was not needed
-        beyond = {row: self.requests.beyond(slot) for slot, row in enumerate(self.requests.rows) if row is not None}
-        self.control.observe([row.n_new - beyond.get(row, 0) for row in self._planned])
-        for row in self._planned:
-            if not row.n_new:  # out of the batch, so its draft was not verified
-                continue
-            for place, source in enumerate(row.sources):
-                self.stats.drafted[source] += 1
-                self.stats.accepted[source] += place < row.n_new - 1
+        self.control.observe([row.n_kept for row in self._planned])
+        verified = [row for row in self._planned if row.n_new]  # the others are out of the batch
+        _count(self.stats.drafted, [row.sources for row in verified])
+        _count(self.stats.accepted, [row.sources[: row.n_new - 1] for row in verified])
         self._planned = []
 
     def _remember(self) -> None:
@@ -124,19 +132,45 @@ class BatchDrafts:
             if memory is not None:
                 memory.add(self._shown(done.prompt), done.output)
 
-    def _propose(self, slot: int, length: int) -> Draft | None:
-        row = self.requests.rows[slot]
-        assert row is not None
-        room = min(self.control.max_draft, self.max_length - length - 1)
-        if row.drafter < 0 or room < 1 or self.requests.end(slot):
-            return None
-        if row.state is None:
-            prompt = self._shown(self.requests.ids(slot, 0, row.n_prompt))
-            row.state = self.drafters[row.drafter].start(prompt, memory=self.memories[row.drafter])
-        row.state.extend(self.requests.ids(slot, row.fed))
-        row.fed = length
-        return row.state.propose(room)
+    def _proposed(self, slots: Sequence[int]) -> dict[int, Draft]:
+        """By slot, what its drafter proposes; of rows that have ended, or have no room or drafter, nothing."""
+        rows, (text, held) = self.requests.rows, self.requests.content()
+        asked: dict[int, list[Asked]] = {}
+        for slot, length in zip(slots, held[slots].tolist(), strict=True):
+            row = rows[slot]
+            assert row is not None
+            room = min(self.control.max_draft, self.max_length - length - 1)
+            if row.drafter < 0 or room < 1 or row.ended:
+                continue
+            if row.state is None:
+                prompt = self._shown(text[slot, : row.n_prompt])
+                row.state = self.drafters[row.drafter].start(prompt, memory=self.memories[row.drafter])
+            asked.setdefault(row.drafter, []).append(Asked(slot, row.state, row.fed, length, room))
+            row.fed = length
+        return {
+            one.slot: draft
+            for some in asked.values()
+            for one, draft in zip(some, propose_each(some, text), strict=True)
+        }
 
     def _shown(self, prompt: NDArray[np.int32]) -> NDArray[np.int32]:
         """A prompt as the drafter knows it; it may hold an earlier output of the model."""
         return prompt if self.vocabulary is None else self.vocabulary.remerge(prompt)
+
+
+def propose_each(asked: Sequence[Asked], text: NDArray[np.int32]) -> list[Draft]:
+    """The draft of each row, whose states are of one drafter; of the default drafter in one call for all."""
+    if not isinstance(asked[0].state, MixtureState):
+        for one in asked:
+            one.state.extend(text[one.slot, one.begin : one.end])
+        return [one.state.propose(one.room) for one in asked]
+    slots, states, *numbers = zip(*asked, strict=True)
+    tokens, sources, chances, made = extend_and_propose(states, text, *np.array([slots, *numbers], np.int64))
+    return [Draft(tokens[k, :n], sources[k, :n], chances[k, :n]) for k, n in enumerate(made.tolist())]
+
+
+def _count(counts: list[int], sources: Sequence[bytes]) -> None:
+    """Add up drafted tokens by their sources."""
+    all_sources = b"".join(sources)
+    for source in range(len(SOURCES)):
+        counts[source] += all_sources.count(source)

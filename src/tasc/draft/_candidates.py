@@ -4,10 +4,13 @@
 """
 
 import numpy as np
+from numba.core import types
+from numba.extending import intrinsic
+from numba.np.numpy_support import carray
 
 from tasc._numba import njit
 from tasc.draft._features import FEATURES, describe, score, source_of
-from tasc.draft._request import FRAME, N_TEXT, OUTPUT, PLACE, UNUSED, advance, append, text_at, variant_of
+from tasc.draft._request import FRAME, N_TEXT, OUTPUT, PLACE, UNUSED, advance, append, extend, text_at, variant_of
 from tasc.draft._sources import LEVELS, MOST, add, after_cursor, from_corpus, from_text
 
 
@@ -112,6 +115,31 @@ def propose(
     for k in range(n_copied):  # what was drafted is not copied yet
         state[text_at(state) + PLACE * copied[k] + 2] = UNUSED
     return made
+
+
+@intrinsic
+def _int32_at(_, address):
+    """The address as a pointer for `carray`: so the memories of many requests, of any sizes, go into one call."""
+
+    def as_pointer(context, builder, signature, args):
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.int32)(types.int64), as_pointer
+
+
+@njit
+def extend_and_propose(
+    tokens, suffixes, ids, starts, steps, variants, memo, weights, places, sizes, start_id, eos_id, text, rows, begins,
+    ends, most, drafted, chances, made,
+):  # fmt: skip
+    """`extend` and `propose` of each of many requests, whose memories lie at the addresses `places`; see `mixture.py`."""
+    for k in range(len(places)):
+        state = carray(_int32_at(places[k]), sizes[k])  # pyright: ignore[reportCallIssue] (numba passes the first)
+        extend(tokens, suffixes, ids, starts, steps, variants, memo, state, text[rows[k], begins[k] : ends[k]])
+        made[k] = propose(
+            tokens, suffixes, ids, starts, steps, variants, memo, weights, state, start_id, eos_id, most[k], 0.0,
+            drafted[k], chances[k],
+        )  # fmt: skip
 
 
 @njit

@@ -240,6 +240,33 @@ def extend(tokens, suffixes, ids, starts, steps, variants, memo, state, new_ids)
 
 
 @njit
+def begin(
+    tokens, suffixes, ids, starts, steps, variants, memo, row_starts, rows, weights, extra, extra_starts, extra_weights,
+    prompt, room, start_id,
+):  # fmt: skip
+    """The memory of a request before the first token of its output, with room for `room` of them.
+
+    `rows` of the corpus are the similar ones, best last; `extra` are outputs seen at run time, one behind the other.
+    """
+    n_similar = len(extra)
+    for row in rows:
+        n_similar += row_starts[row + 1] - row_starts[row]
+    capacity = n_similar + len(prompt) + room + 2  # two start markers
+    buckets = 1
+    while buckets < 2 * capacity:
+        buckets *= 2
+    state = np.zeros(HEAD + ENTRY * buckets + PLACE * capacity, np.int32)
+    set_up(state, len(tokens), capacity, buckets)
+    add_similar(state, tokens, row_starts, variants, rows, weights, 0)
+    order = np.arange(len(extra_weights)).astype(np.int32)
+    add_similar(state, extra, extra_starts, variants, order, extra_weights, len(rows))
+    add_prompt(state, variants, prompt, start_id)
+    advance(tokens, suffixes, ids, starts, steps, variants, memo, state, state[:FRAME], start_id)
+    append(state, start_id, variant_of(variants, start_id), OUTPUT)
+    return state
+
+
+@njit
 def grown(state, capacity):
     """The same memory with room for more text."""
     buckets = state[BUCKETS]

@@ -245,15 +245,17 @@ class StepCost:
         Returns:
             Tokens of each row's draft, its first ones.
         """
-        drafts = [listed(row) for row in probabilities]
-        n_rows, n_drafted = len(drafts), [len(draft) for draft in drafts]
-        if not sum(n_drafted):
+        drafts = [np.asarray(row, np.float64) for row in probabilities]
+        n_rows, n_drafted = len(drafts), np.array([len(draft) for draft in drafts], np.int64)
+        total = int(n_drafted.sum())
+        if not total:
             return [0] * n_rows
-        reached = np.full((n_rows, max(n_drafted)), -1.0)  # below any gain, where a draft has ended
-        for row, draft in enumerate(drafts):
-            reached[row, : len(draft)] = np.cumprod(draft)
+        drafted = np.arange(n_drafted.max()) < n_drafted[:, None]
+        reached = np.zeros(drafted.shape)
+        reached[drafted] = np.concatenate(drafts)
+        reached = np.where(drafted, np.cumprod(reached, axis=1), -1.0)  # below any gain, where a draft has ended
         gains = reached.T.ravel()  # by place, so that of equal gains the earlier place comes first
-        order = np.argsort(-gains, kind="stable")[: sum(n_drafted)]
+        order = np.argsort(-gains, kind="stable")[:total]
         expected = n_rows + np.concatenate([[0.0], np.cumsum(gains[order])])
         ms = self.ragged_ms(np.arange(len(order) + 1), batch_size=n_rows, context=context)
         worth = expected - tokens_per_ms * ms

@@ -5,6 +5,7 @@ with similar prompts, the prompt (matches, and a cursor that follows what is cop
 `_sources.py` names the candidates, `_features.py` says how they are weighed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,18 +66,9 @@ class Mixture:
         extra, extra_starts, extra_weights = _NONE, _NONE, _NONE
         if seen is not None and len(seen):
             extra, extra_starts, extra_weights = seen.find(prompt, self.neighbours, index.start_id)
-        n_similar = int((self.row_starts[rows + 1] - self.row_starts[rows]).sum()) + len(extra)
-        capacity = n_similar + len(prompt) + room + 2  # two start markers
-        buckets = 1 << (2 * capacity - 1).bit_length()
-        memory = np.zeros(_request.HEAD + _request.ENTRY * buckets + _request.PLACE * capacity, np.int32)
-        _request.set_up(memory, len(index.tokens), capacity, buckets)
-        _request.add_similar(memory, index.tokens, self.row_starts, self.variants, rows, weights, 0)
-        if len(extra):
-            order = np.arange(len(extra_weights), dtype=np.int32)
-            _request.add_similar(memory, extra, extra_starts, self.variants, order, extra_weights, len(rows))
-        _request.add_prompt(memory, self.variants, prompt, index.start_id)
-        _request.extend(*self.lookup(), memory, np.array([index.start_id], np.int32))
-        return memory
+        return _request.begin(
+            *self.lookup(), self.row_starts, rows, weights, extra, extra_starts, extra_weights, prompt, room, index.start_id
+        )  # fmt: skip
 
 
 class MixtureState:
@@ -92,13 +84,16 @@ class MixtureState:
     def extend(self, ids: Ids) -> None:
         """Append what the target produced, in order, its end token included."""
         new = np.asarray(ids, dtype=np.int32)
-        if len(new) > self._room:
-            capacity = int(self._memory[_request.CAPACITY])
-            more = capacity + len(new)
-            self._memory = _request.grown(self._memory, capacity + more)
-            self._room += more
-        self._room -= len(new)
+        self._make_room(len(new))
         _request.extend(*self._lookup, self._memory, new)
+
+    def _make_room(self, n: int) -> None:
+        """Have room for so many tokens more."""
+        if n > self._room:
+            capacity = int(self._memory[_request.CAPACITY])
+            self._memory = _request.grown(self._memory, 2 * capacity + n)
+            self._room += capacity + n
+        self._room -= n
 
     def propose(self, max_tokens: int = 10, *, min_probability: float = 0.0) -> Draft:
         """The most likely chain.
@@ -115,3 +110,33 @@ class MixtureState:
             max_tokens, min_probability, self._drafted, self._chances,
         )  # fmt: skip
         return Draft(self._drafted[0, :n].copy(), self._drafted[1, :n].astype(np.uint8), self._chances[:n].copy())
+
+
+def extend_and_propose(
+    states: Sequence[MixtureState], text: NDArray[np.int32], rows: NDArray[np.int64], begins: NDArray[np.int64],
+    ends: NDArray[np.int64], most: NDArray[np.int64],
+) -> tuple[NDArray[np.int32], NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:  # fmt: skip
+    """`extend` and `propose` of many requests of one drafter, in one call.
+
+    Args:
+        text: int32, shape (n_rows, width): `text[rows[k], begins[k]:ends[k]]` is new to `states[k]`.
+        rows, begins, ends: int64, shape (n,).
+        most: int64, shape (n,): longest drafts.
+
+    Returns:
+        Tokens int32, sources uint8 and probabilities float32, all of shape (n, longest), and the tokens of each draft, int64,
+        shape (n,); see `Draft`.
+    """
+    for state, n in zip(states, (ends - begins).tolist(), strict=True):
+        state._make_room(n)
+    memories = [state._memory for state in states]
+    places = np.array([memory.__array_interface__["data"][0] for memory in memories], np.int64)
+    sizes = np.array([memory.size for memory in memories], np.int64)
+    mixture, n, longest = states[0]._mixture, len(states), int(most.max())
+    drafted, chances = np.empty((n, 2, longest), np.int32), np.empty((n, longest), np.float32)
+    made = np.empty(n, np.int64)
+    _candidates.extend_and_propose(
+        *mixture.lookup(), mixture.weights, places, sizes, mixture.index.start_id, mixture.index.eos_id, text, rows, begins,
+        ends, most, drafted, chances, made,
+    )  # fmt: skip
+    return drafted[:, 0], drafted[:, 1].astype(np.uint8), chances, made
