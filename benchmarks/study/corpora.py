@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -105,13 +105,12 @@ def grid() -> list[Run]:
 
 
 def longer() -> list[Run]:
-    """The runs whose quality counts: by budget (and a second seed), by epochs, by PCS and merge dropout."""
+    """The runs whose quality counts: by budget, by epochs, by PCS and merge dropout."""
     massive = [Run("massive_en", "medium", m, epochs=EPOCHS["massive_en"]) for m in (0, 500, 1000, 250, 150)]
     eurlex = [Run("eurlex57k_short", "medium", m, epochs=EPOCHS["eurlex57k_short"]) for m in (0, 1000, 500, 250)]
     by_epochs = [Run("massive_en", "medium", m, epochs=e) for e in (6.0, 1.0) for m in (0, 500)]
     ablations = [Run("massive_en", "medium", 500, epochs=EPOCHS["massive_en"], **one) for one in ABLATIONS]
-    again = [Run("massive_en", "medium", m, seed=1, epochs=EPOCHS["massive_en"]) for m in (0, 500)]
-    return [*massive, *eurlex, *by_epochs, *ablations, *again]
+    return [*massive, *eurlex, *by_epochs, *ablations]
 
 
 def preset(corpus: str, size: str) -> Preset:
@@ -173,19 +172,24 @@ def train_all(runs: Iterable[Run], *, workers: int) -> None:
     """Targets, then vocabularies, then runs, in so many processes of one thread each."""
     todo = [run for run in runs if not run.is_there]
     targets = dict.fromkeys((run.corpus, run.size) for run in todo)
-    at_once(_train_target, [pair for pair in targets if not (target(*pair) / "model.safetensors").exists()], workers)
+    missing = [pair for pair in targets if not (target(*pair) / "model.safetensors").exists()]
+    for name in at_once(_train_target, missing, workers):
+        print(f"target {name}", flush=True)
     vocabularies = {run.vocabulary_folder: run for run in todo if run.budget}  # two processes must not write one folder
-    at_once(_mine, [(run,) for folder, run in vocabularies.items() if not (folder / "enriched.json").exists()], workers)
-    at_once(_train, [(run,) for run in todo], workers)
+    missing = [(run,) for folder, run in vocabularies.items() if not (folder / "enriched.json").exists()]
+    for name in at_once(_mine, missing, workers):
+        print(f"vocabulary {name}", flush=True)
+    for name in at_once(_train, [(run,) for run in todo], workers):
+        print(f"run {name}", flush=True)
 
 
-def at_once(work: Callable[..., Any], arguments: list[tuple[Any, ...]], workers: int) -> None:
-    """Call `work` with each tuple in so many processes; the first that fails ends them all."""
+def at_once(work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], workers: int) -> Iterator[Any]:
+    """What `work` returns for each tuple, as it comes, from so many processes; the first that fails ends them all."""
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-        waiting = {pool.submit(work, *each): each for each in arguments}
+        waiting = [pool.submit(work, *each) for each in arguments]
         try:
             for done in as_completed(waiting):
-                print(f"{work.__name__.strip('_')} {done.result()}", flush=True)
+                yield done.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

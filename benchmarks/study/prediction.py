@@ -1,7 +1,8 @@
 """What was known before training, and the runtime that came out (the paper's section 6.1 and Appendix E).
 
 A configuration is a corpus, a size of model, a longest n-gram and a seed; only the budget varies inside one. Its models take
-turns on the same test rows, greedy, at batch 8. Predictors: H2 of the merged training outputs, which should rise where runtime
+turns on the same test rows, greedy, one at a time: those that all of them complete in the task's form, since a model after a
+short training does not always end, and then its runtime says nothing about its tokens. Predictors: H2 of the merged training outputs, which should rise where runtime
 falls, and the expected time of `tasc enrich --budget auto`: expected steps of *validation* outputs times the time of a step.
 """
 
@@ -12,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -20,6 +21,7 @@ from study.corpora import (
     BUDGETS,
     RESULTS,
     Run,
+    at_once,
     base_tokenizer,
     completer,
     grid,
@@ -34,73 +36,88 @@ from tasc.corpus import TokenCorpus
 from tasc.corpus.variability import ngram_counts, renyi_entropy
 from tasc.decode import load_model
 from tasc.decode.profile import profile
-from tasc.evals import kendall_tau, value_of
+from tasc.evals import Metric, Ratio, kendall_tau
 from tasc.files import write_json
 from tasc.vocab import EnrichedVocabulary
 from tasc.vocab.budget import cost_of
 
-BATCH, ROWS, ROUNDS = 8, 96, 5
-PASSES = 60  # of each size and budget; the fastest counts
+ROWS, ROUNDS = 80, 5
+PASSES = 60  # of each size of head; the fastest counts
 # the sign of Kendall's tau with runtime, if the predictor is right
 PREDICTORS = {"h2_nats": -1, "steps": 1, "expected_steps": 1, "steps_ms": 1, "expected_ms": 1}
 NOISE = 0.02  # runtimes that differ by less are not told apart
 
 
-def measure() -> None:
+def measure(workers: int) -> None:
     """Every configuration that was trained; those measured before are kept."""
-    torch.set_num_threads(1)
     path = RESULTS / "prediction.json"
     known = json.loads(path.read_text())["configurations"] if path.exists() else []
-    for (corpus, size, n_max, seed), runs in configurations().items():
-        name = f"{corpus}-{size}-n{n_max}-s{seed}"
-        if any(one["name"] == name and len(one["runs"]) == len(runs) for one in known):
-            continue
-        print(f"prediction {name}", flush=True)
-        found = {"name": name, "corpus": corpus, "size": size, "n_max": n_max, "seed": seed, "runs": _measured(runs)}
-        known = [*(one for one in known if one["name"] != name), found]
-        write_json(path, {"configurations": known})
-    for one in known:
-        if "step_ms" not in one:
-            one["step_ms"] = step_times(one["corpus"], one["size"], [run["budget"] for run in one["runs"]])
-    result = {"machine": machine(), "batch": BATCH, "rows": ROWS, "rounds": ROUNDS, "noise": NOISE}
-    write_json(path, result | {"summary": summary(known), "configurations": known})
+    measured = {one["name"]: len(one["runs"]) for one in known}
+    todo = [(runs,) for runs in configurations() if measured.get(name_of(runs)) != len(runs)]
+    known = [one for one in known if one["name"] not in {name_of(runs) for (runs,) in todo}]
+    for found in at_once(_configuration, todo, workers):
+        print(f"prediction {found['name']}", flush=True)
+        known = sorted([*known, found], key=lambda one: one["name"])
+        result = {"machine": machine(), "at_once": workers, "rows": ROWS, "rounds": ROUNDS, "noise": NOISE}
+        write_json(path, result | {"summary": summary(known), "configurations": known})
 
 
-def configurations() -> dict[tuple[str, str, int, int], list[Run]]:
+def name_of(runs: Sequence[Run]) -> str:
+    last = runs[-1]
+    return f"{last.corpus}-{last.size}-n{last.n_max}-s{last.seed}"
+
+
+def _configuration(runs: Sequence[Run]) -> dict[str, Any]:
+    corpus, size = runs[0].corpus, runs[0].size
+    step_ms = step_times(corpus, size, [run.budget for run in runs])
+    return {"name": name_of(runs), "corpus": corpus, "size": size, "step_ms": step_ms, **_measured(runs)}
+
+
+def configurations() -> list[list[Run]]:
     """The trained runs by configuration, by rising budget; the baseline belongs to every longest n-gram."""
     there = [run for run in grid() if run.is_there]
-    keys = dict.fromkeys((run.corpus, run.size, run.n_max, run.seed) for run in there if run.budget)
-    return {
-        (corpus, size, n_max, seed): sorted(
+    keys = dict.fromkeys((run.corpus, run.size, run.seed, run.n_max) for run in there if run.budget)
+    return [
+        sorted(
             (
                 run
                 for run in there
-                if (run.corpus, run.size, run.seed) == (corpus, size, seed) and (not run.budget or run.n_max == n_max)
+                if (run.corpus, run.size, run.seed) == key[:3] and (not run.budget or run.n_max == key[3])
             ),
             key=lambda run: run.budget,
         )
-        for corpus, size, n_max, seed in keys
-    }
+        for key in keys
+    ]
 
 
-def _measured(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    corpus = runs[0].corpus
-    rows = some_rows(corpus, ROWS)
+def _measured(runs: Sequence[Run]) -> dict[str, Any]:
+    """Runtimes on the rows that all models complete, and what each model did with all rows."""
+    metric, rows = metric_of(runs[0].corpus), some_rows(runs[0].corpus, ROWS)
     systems = [System(run.name, completer(load_model(run.folder))) for run in runs]
-    completed = [system.complete(rows, BATCH, lambda n: None) for system in systems]  # also a warm-up
-    speeds = measure_speed(systems, rows, batch_size=BATCH, rounds=ROUNDS)
-    metric, expected = metric_of(corpus), [row.completion for row in rows]
-    return [
+    completed = [system.complete(rows, 1, lambda n: None) for system in systems]  # also a warm-up
+    ended = np.array([done.generated.ended for done in completed])
+    wrong = np.array([_malformed(metric, done.texts, rows.completions) for done in completed])
+    kept = np.flatnonzero((ended & ~wrong).all(axis=0))
+    speeds = measure_speed(systems, [rows[int(i)] for i in kept], batch_size=1, rounds=ROUNDS)
+    found = [
         run.to_json() | known_before(run) | {
             "ms_per_output": speed.ms.median,
             "ms_rounds": list(speed.ms.values),
-            "passes_per_output": done.generated.passes_per_output,
-            "base_tokens_per_output": sum(done.tokens) / len(rows),
+            "passes_per_output": float(np.mean(np.array(done.generated.passes)[kept])),
+            "base_tokens_per_output": float(np.mean(np.array(done.tokens)[kept])),
             "adoption": done.adoption,
-            "malformed": value_of(metric.measure(done.texts, expected).statistics["malformed"]),
+            "malformed": float((wrong | ~np.array(done.generated.ended)).mean()),
         }
-        for run, speed, done in zip(runs, speeds, completed, strict=True)
+        for run, speed, done, wrong in zip(runs, speeds, completed, wrong, strict=True)
     ]  # fmt: skip
+    return {"rows": len(kept), "runs": found}
+
+
+def _malformed(metric: Metric, texts: Sequence[str], expected: Sequence[str]) -> NDArray[np.bool_]:
+    """Which outputs are not of the task's form."""
+    share = metric.measure(texts, expected).statistics["malformed"]
+    assert isinstance(share, Ratio)
+    return share.numerators > 0
 
 
 def known_before(run: Run) -> dict[str, float]:
@@ -119,13 +136,13 @@ def known_before(run: Run) -> dict[str, float]:
 
 
 def step_times(corpus: str, size: str, budgets: Sequence[int]) -> list[float]:
-    """Milliseconds of a pass at batch 8 with so many rows more in the head, from models of random weights; a line fitted."""
+    """Milliseconds of a pass over one token with so many rows more in the head, from models of random weights; a line fitted."""
     config = AutoConfig.from_pretrained(target(corpus, size))
     fastest = []
     for budget in BUDGETS:
         config.vocab_size = len(base_tokenizer(corpus)) + budget
         model = AutoModelForCausalLM.from_config(config)
-        fastest.append(profile(model, tokens=(1, 2), batch_sizes=(BATCH,), contexts=(64,), repeats=PASSES).ms[0][0][0])
+        fastest.append(profile(model, tokens=(1, 2), batch_sizes=(1,), contexts=(64,), repeats=PASSES).ms[0][0][0])
     slope, begin = np.polyfit(BUDGETS, fastest, 1)
     return [float(begin + slope * budget) for budget in budgets]
 
@@ -135,7 +152,7 @@ def summary(configurations: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for one in configurations:
         runs, step_ms = one["runs"], one["step_ms"]
         for run, ms in zip(runs, step_ms, strict=True):
-            run["steps_ms"], run["expected_ms"] = run["steps"] * ms / BATCH, run["expected_steps"] * ms / BATCH
+            run["steps_ms"], run["expected_ms"] = run["steps"] * ms, run["expected_steps"] * ms
         measured = [run["ms_per_output"] for run in runs]
         one["tau"] = {name: _tau([run[name] for run in runs], measured) for name in PREDICTORS}
         one["tau_enriched"] = {name: _tau([run[name] for run in runs[1:]], measured[1:]) for name in PREDICTORS}

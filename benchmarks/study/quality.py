@@ -4,8 +4,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from study.corpora import CORPORA, EPOCHS, RESULTS, Run, completer, longer, machine, metric_of, some_rows
 from tasc.bench import System, measure_quality, measure_speed, to_json
 from tasc.decode import load_model
@@ -17,7 +15,6 @@ ROWS, TIMED_ROWS, ROUNDS, BATCH = 2000, 96, 5, 8
 
 def measure() -> None:
     """Every group of runs that is there; a group is measured anew when it has a run more."""
-    torch.set_num_threads(1)
     path = RESULTS / "quality.json"
     known = json.loads(path.read_text())["groups"] if path.exists() else {}
     for name, runs in groups().items():
@@ -39,7 +36,6 @@ def groups() -> dict[str, list[Run]]:
 
     found = {f"budgets {corpus}": sorted(those(corpus), key=lambda run: run.budget) for corpus in EPOCHS}
     massive = "massive_en"
-    found["budgets massive_en, seed 1"] = sorted(those(massive, seed=1), key=lambda run: run.budget)
     by_epochs = [run for run in those(massive, epochs=...) if run.budget in (0, 500)]
     found["epochs"] = sorted(by_epochs, key=lambda run: (run.epochs, run.budget))
     plain = [run for run in those(massive) if run.budget == 500]
