@@ -73,34 +73,31 @@ def by_rank(corpora: dict[str, Any], ranks: Sequence[int]) -> str:
     return draw(on, width=8.4, height=2.5 * -(-len(names) // 3) + 0.6)
 
 
-def quality_and_runtime(groups: dict[str, Sequence[Point]], scores: Sequence[str], ylabel: str) -> str:
-    """Scores with their 95% intervals on the left, milliseconds per output with all rounds' range on the right."""
+def quality(groups: dict[str, Sequence[Point]], scores: Sequence[str], ylabel: str, *, runtime: bool) -> str:
+    """Scores with their 95% intervals against the budget; on the right milliseconds per output and the rounds' range."""
 
     def on(figure: Any) -> None:
-        left, right = figure.subplots(1, 2)
-        number = 0
-        for name, runs in groups.items():
-            at = [run["budget"] for run in runs]
-            for score in (s for s in scores if s in runs[0]["quality"]):
-                values = [run["quality"][score] for run in runs]
-                ends = [run["intervals"][score] for run in runs]
-                error = [[v - low for v, (low, _) in zip(values, ends, strict=True)],
-                         [high - v for v, (_, high) in zip(values, ends, strict=True)]]  # fmt: skip
-                left.errorbar(at, values, yerr=error, label=f"{name}: {score}", **_look(number))
-                number += 1
-            times = [run["speed"][0] for run in runs]
-            middle = [time["ms_per_output"] for time in times]
-            spread = [[m - min(t["ms_per_output_rounds"]) for m, t in zip(middle, times, strict=True)],
-                      [max(t["ms_per_output_rounds"]) - m for m, t in zip(middle, times, strict=True)]]  # fmt: skip
-            right.errorbar(at, middle, yerr=spread, label=name, **_look(list(groups).index(name)))
+        left, *others = figure.subplots(1, 1 + runtime, squeeze=False)[0]
+        shown = [(name, score) for name, runs in groups.items() for score in scores if score in runs[0]["quality"]]
+        for number, (name, score) in enumerate(shown):
+            runs = groups[name]
+            at, values = [run["budget"] for run in runs], [run["quality"][score] for run in runs]
+            error = _error(values, [run["intervals"][score] for run in runs])
+            left.errorbar(at, values, yerr=error, label=f"{name}: {score}", **_look(number))
         left.set_ylabel(ylabel)
-        right.set_ylabel("ms per output, batch 8 (range of rounds)")
-        right.set_ylim(bottom=0)
-        for axes in (left, right):
+        for right in others:
+            for number, runs in enumerate(groups.values()):
+                rounds = [run["speed"][0]["ms_per_output_rounds"] for run in runs]
+                middle = [run["speed"][0]["ms_per_output"] for run in runs]
+                error = _error(middle, [(min(ms), max(ms)) for ms in rounds])
+                right.errorbar([run["budget"] for run in runs], middle, yerr=error, **_look(number))
+            right.set_ylabel("ms per output, batch 8 (range of rounds)")
+            right.set_ylim(bottom=0)
+        for axes in (left, *others):
             axes.set_xlabel(BUDGET)
-            axes.legend(loc="lower right" if axes is left else "upper right", fontsize=8)
+        figure.legend(loc="outside upper center", ncols=2)
 
-    return draw(on, width=8.4, height=3.4)
+    return draw(on, width=8.4 if runtime else 5.6, height=3.7)
 
 
 def predictions(configurations: Sequence[dict[str, Any]]) -> str:
@@ -139,8 +136,7 @@ def lambdas(results: dict[str, Any]) -> str:
             tried = [one for one in result["lambda"] if one["lambda"] is not None]
             speeds = [one["speed"][0] for one in tried]
             middle = [s["speed_up"] for s in speeds]
-            error = [[m - s["speed_up_range"][0] for m, s in zip(middle, speeds, strict=True)],
-                     [s["speed_up_range"][1] - m for m, s in zip(middle, speeds, strict=True)]]  # fmt: skip
+            error = _error(middle, [s["speed_up_range"] for s in speeds])
             axes.errorbar([one["lambda"] for one in tried], middle, yerr=error, label=name, **_look(number))
         axes.axhline(1, color=INK, linewidth=1)
         axes.set_xlabel("weight of the corpus (lambda); 0: prompt only, 1: corpus only")
@@ -158,14 +154,19 @@ def epochs(runs: Sequence[Point], headline: str) -> str:
         for number, budget in enumerate(sorted({run["budget"] for run in runs})):
             chosen = [run for run in runs if run["budget"] == budget]
             values, ends = [r["quality"][headline] for r in chosen], [r["intervals"][headline] for r in chosen]
-            error = [[v - low for v, (low, _) in zip(values, ends, strict=True)],
-                     [high - v for v, (_, high) in zip(values, ends, strict=True)]]  # fmt: skip
+            error = _error(values, ends)
             axes.errorbar([r["epochs"] for r in chosen], values, yerr=error, label=f"M = {budget}", **_look(number))
         axes.set_xlabel("epochs of fine-tuning")
         axes.set_ylabel(f"{headline} (95% interval)")
         axes.legend(loc="lower right")
 
     return draw(on, width=4.6, height=3.2)
+
+
+def _error(values: Sequence[float], ends: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Distances to the lower and the upper ends, as matplotlib wants them."""
+    below = [value - low for value, (low, _) in zip(values, ends, strict=True)]
+    return [below, [high - value for value, (_, high) in zip(values, ends, strict=True)]]
 
 
 def _look(number: int) -> dict[str, Any]:
