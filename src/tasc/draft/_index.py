@@ -121,30 +121,7 @@ def list_followers(tokens, suffixes, memo, at, low, high, depth):
     """
     line = memo[at]
     n = len(tokens)
-    kept = distinct = 0
-    if high - low <= SAMPLES:  # one by one: such reads do not wait for each other, those of a search do
-        token, first = -1, low
-        for k in range(low, high):
-            place = suffixes[k] + depth
-            next_ = tokens[place] if place < n else -1
-            if next_ != token:
-                if token >= 0:
-                    kept = _keep(line, kept, token, k - first, first)
-                    distinct += 1
-                token, first = next_, k
-        if token >= 0:
-            kept = _keep(line, kept, token, high - first, first)
-            distinct += 1
-    else:
-        kept, distinct = _list_sampled(tokens, suffixes, line, low, high, depth)
-    line[LOW], line[HIGH], line[DEPTH], line[DISTINCT], line[N_KEPT] = low, high, depth, distinct, kept
-
-
-@njit
-def _list_sampled(tokens, suffixes, line, low, high, depth):
-    """`list_followers` of a part too large to be read: (kept, distinct)."""
-    n = len(tokens)
-    stride = (high - low) // SAMPLES
+    stride = max((high - low) // SAMPLES, 1)
     kept = distinct = 0
     end = sample = low
     while sample < high:
@@ -158,7 +135,7 @@ def _list_sampled(tokens, suffixes, line, low, high, depth):
         distinct += 1
         kept = _keep(line, kept, token, end - first, first)
         sample = max(end, sample + stride)
-    return kept, distinct
+    line[LOW], line[HIGH], line[DEPTH], line[DISTINCT], line[N_KEPT] = low, high, depth, distinct, kept
 
 
 @njit
