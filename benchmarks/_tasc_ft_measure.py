@@ -1,21 +1,20 @@
 """Second half of tasc_ft.py: quality with intervals, speed in turns, predictors against runtime, the page."""
 
 import json
-import platform
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from _models import PRESETS, SHARED, Preset, shared_split
+from _measuring import completer, drawn_rows, machine, metric_of
+from _models import PRESETS, Preset, shared_split
 from tasc_ft import Variant, trained_variants
 
 from tasc.bench import Speed, System, measure_quality, measure_speed, to_json
 from tasc.corpus import Tasks, TokenCorpus
 from tasc.corpus.variability import renyi_entropy
-from tasc.decode import complete, load_model
-from tasc.evals import kendall_tau, make_metric
+from tasc.decode import load_model
+from tasc.evals import kendall_tau
 from tasc.files import write_json
 from tasc.vocab import EnrichedVocabulary
 from tasc.vocab.budget import HEAD_SHARE, cost_of
@@ -38,21 +37,16 @@ def measure_all(corpora: list[str], work: Path) -> None:
 def measure(corpus: str, work: Path) -> dict[str, Any]:
     preset = PRESETS[corpus]
     chosen = trained_variants(corpus, work)
-    test = shared_split(corpus, "test", preset)
-    picked = np.random.default_rng(0).permutation(len(test))
-    rows = Tasks(tuple(test[int(i)] for i in picked[:QUALITY_ROWS]), test.source)
+    rows = drawn_rows(corpus, preset, QUALITY_ROWS)
     systems, predictors = [], []
     for variant in chosen:
         model = load_model(variant.folder(work))
         systems.append(System(variant.name, completer(model)))
         predictors.append(predict(variant, work, preset, rows))
-    metric = make_metric(preset.metric, labels=SHARED / "data" / corpus / "labels.json") if corpus.startswith(
-        "eurlex") else make_metric(preset.metric)  # fmt: skip
-    quality = measure_quality(systems, rows, metric=metric, headline=preset.headline, batch_size=32)
+    quality = measure_quality(systems, rows, metric=metric_of(corpus, preset), headline=preset.headline, batch_size=32)
     speeds = {b: measure_speed(systems, rows[:TIMED_ROWS], batch_size=b, rounds=ROUNDS) for b in BATCH_SIZES}
     return {
-        "machine": {"cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
-                    "torch": torch.__version__, "python": platform.python_version()},
+        "machine": machine(),
         "preset": asdict(preset),
         "rows": {"quality": len(rows), "timed": TIMED_ROWS, "rounds": ROUNDS},
         "variants": [
@@ -62,16 +56,6 @@ def measure(corpus: str, work: Path) -> dict[str, Any]:
         ],
         "kendall": {str(b): taus(chosen, speeds[b], predictors) for b in BATCH_SIZES},
     }  # fmt: skip
-
-
-def completer(loaded: Any) -> Any:
-    def run(rows: Any, batch_size: int, advance: Any) -> Any:
-        return complete(
-            loaded.model, loaded.tokenizer, rows, vocabulary=loaded.vocabulary, template="plain",
-            batch_size=batch_size, progress=advance,
-        )  # fmt: skip
-
-    return run
 
 
 def predict(variant: Variant, work: Path, preset: Preset, test: Tasks) -> dict[str, float]:

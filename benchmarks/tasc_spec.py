@@ -10,14 +10,13 @@ benchmarks/results/tasc_spec.json and docs/results/tasc_spec.md with its figure.
 import argparse
 import json
 import os
-import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
+from _measuring import machine
 from _models import PRESETS
 from _tasc_spec_page import write_page
 from _tasc_spec_systems import Contender, Setup, contenders, lambda_contenders, replayed
@@ -52,10 +51,7 @@ def measure(corpus: str, work: Path, rounds: int) -> dict[str, Any]:
     ]
     load.append(os.getloadavg()[0])
     return {
-        "machine": {
-            "cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-            "torch": torch.__version__, "python": platform.python_version(), "load_before_and_after": load,
-        },
+        "machine": machine() | {"load_before_and_after": load},
         "preset": asdict(PRESETS[corpus]),
         "models": {name: target.about() for name, target in setup.targets.items()},
         "max_new_tokens": setup.limit,

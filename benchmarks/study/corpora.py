@@ -1,7 +1,6 @@
 """The tasks, the sizes of models, and every run that the study trains."""
 
 import os
-import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -9,13 +8,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from _models import SHARED, Preset, fine_tune, shared_split, train_target
+from _models import Preset, fine_tune, shared_split, train_target
 
 from tasc.corpus import Tasks, load_tokenizer
-from tasc.decode import Completions, LoadedModel, complete
-from tasc.evals import Metric, make_metric
 from tasc.vocab import EnrichedVocabulary, enrich
 
 ROOT = Path(__file__).parents[2]
@@ -123,15 +119,6 @@ def split(corpus: str, name: str) -> Tasks:
     return shared_split(corpus, name, preset(corpus, "small"))
 
 
-def metric_of(corpus: str) -> Metric:
-    name = CORPORA[corpus][0]
-    return (
-        make_metric(name, labels=SHARED / "data" / corpus / "labels.json")
-        if name == "multilabel"
-        else make_metric(name)
-    )
-
-
 def target(corpus: str, size: str) -> Path:
     return WORK / "targets" / f"{corpus}-{size}"
 
@@ -140,32 +127,6 @@ def base_tokenizer(corpus: str) -> Any:
     """Of every size's target: they are trained on the same texts, so they are the same."""
     found = next(target(corpus, size) for size in SIZES if (target(corpus, size) / "tokenizer.json").exists())
     return load_tokenizer(found)
-
-
-def some_rows(corpus: str, n_rows: int) -> Tasks:
-    """Test rows, drawn without replacement."""
-    test = split(corpus, "test")
-    picked = np.random.default_rng(0).permutation(len(test))[:n_rows]
-    return Tasks(tuple(test[int(i)] for i in picked), test.source)
-
-
-def completer(loaded: LoadedModel) -> Any:
-    """The model as a system of `tasc.bench`."""
-
-    def run(rows: Any, batch_size: int, advance: Any) -> Completions:
-        return complete(
-            loaded.model, loaded.tokenizer, rows, vocabulary=loaded.vocabulary, template="plain",
-            batch_size=batch_size, progress=advance,
-        )  # fmt: skip
-
-    return run
-
-
-def machine() -> dict[str, Any]:
-    return {
-        "cpu": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-        "torch": torch.__version__, "python": platform.python_version(),
-    }  # fmt: skip
 
 
 def train_all(runs: Iterable[Run], *, workers: int) -> None:

@@ -13,24 +13,12 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from _measuring import completer, drawn_rows, machine, metric_of
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from study.corpora import (
-    BUDGETS,
-    RESULTS,
-    Run,
-    at_once,
-    base_tokenizer,
-    completer,
-    grid,
-    machine,
-    metric_of,
-    some_rows,
-    split,
-    target,
-)
+from study.corpora import BUDGETS, RESULTS, Run, at_once, base_tokenizer, grid, preset, split, target
 from tasc.bench import System, measure_speed
 from tasc.corpus import TokenCorpus
 from tasc.corpus.variability import ngram_counts, renyi_entropy
@@ -92,7 +80,10 @@ def configurations() -> list[list[Run]]:
 
 def _measured(runs: Sequence[Run]) -> dict[str, Any]:
     """Runtimes on the rows that all models complete, and what each model did with all rows."""
-    metric, rows = metric_of(runs[0].corpus), some_rows(runs[0].corpus, ROWS)
+    corpus = runs[0].corpus
+    about = preset(corpus, runs[0].size)
+    metric, rows = metric_of(corpus, about), drawn_rows(corpus, about, ROWS)
+    known = known_before(runs)
     systems = [System(run.name, completer(load_model(run.folder))) for run in runs]
     completed = [system.complete(rows, 1, lambda n: None) for system in systems]  # also a warm-up
     ended = np.array([done.generated.ended for done in completed])
@@ -100,7 +91,7 @@ def _measured(runs: Sequence[Run]) -> dict[str, Any]:
     kept = np.flatnonzero((ended & ~wrong).all(axis=0))
     speeds = measure_speed(systems, [rows[int(i)] for i in kept], batch_size=1, rounds=ROUNDS)
     found = [
-        run.to_json() | known_before(run) | {
+        run.to_json() | before | {
             "ms_per_output": speed.ms.median,
             "ms_rounds": list(speed.ms.values),
             "passes_per_output": float(np.mean(np.array(done.generated.passes)[kept])),
@@ -108,7 +99,7 @@ def _measured(runs: Sequence[Run]) -> dict[str, Any]:
             "adoption": done.adoption,
             "malformed": float((wrong | ~np.array(done.generated.ended)).mean()),
         }
-        for run, speed, done, wrong in zip(runs, speeds, completed, wrong, strict=True)
+        for run, before, speed, done, wrong in zip(runs, known, speeds, completed, wrong, strict=True)
     ]  # fmt: skip
     return {"rows": len(kept), "runs": found}
 
@@ -120,27 +111,33 @@ def _malformed(metric: Metric, texts: Sequence[str], expected: Sequence[str]) ->
     return share.numerators > 0
 
 
-def known_before(run: Run) -> dict[str, float]:
-    """What can be said without training: H2 of the training outputs, expected steps of validation outputs."""
-    tokenizer = base_tokenizer(run.corpus)
-    train, held_out = (TokenCorpus.encode(split(run.corpus, s).completions, tokenizer) for s in ("train", "validation"))
-    vocabulary = run.vocabulary() or EnrichedVocabulary(len(tokenizer), (), fingerprint=train.fingerprint)
-    counts = ngram_counts(vocabulary.merge_corpus(train), 1)
-    point = cost_of(vocabulary, *train.unique(), held_out)
-    return {
-        "h2_nats": renyi_entropy(counts, 2),
-        "shannon_nats": renyi_entropy(counts),
-        "steps": point.steps_per_output,
-        "expected_steps": point.expected_steps,
-    }
+def known_before(runs: Sequence[Run]) -> list[dict[str, float]]:
+    """What can be said of each run without training: H2 of the training outputs, expected steps of validation outputs."""
+    corpus = runs[0].corpus
+    tokenizer = base_tokenizer(corpus)
+    train, held_out = (TokenCorpus.encode(split(corpus, s).completions, tokenizer) for s in ("train", "validation"))
+    distinct, found = train.unique(), []
+    for run in runs:
+        vocabulary = run.vocabulary() or EnrichedVocabulary(len(tokenizer), (), fingerprint=train.fingerprint)
+        counts = ngram_counts(vocabulary.merge_corpus(train), 1)
+        point = cost_of(vocabulary, *distinct, held_out)
+        found.append(
+            {
+                "h2_nats": renyi_entropy(counts, 2),
+                "shannon_nats": renyi_entropy(counts),
+                "steps": point.steps_per_output,
+                "expected_steps": point.expected_steps,
+            }
+        )
+    return found
 
 
 def step_times(corpus: str, size: str, budgets: Sequence[int]) -> list[float]:
     """Milliseconds of a pass over one token with so many rows more in the head, from models of random weights; a line fitted."""
     config = AutoConfig.from_pretrained(target(corpus, size))
-    fastest = []
+    base_size, fastest = config.vocab_size, []
     for budget in BUDGETS:
-        config.vocab_size = len(base_tokenizer(corpus)) + budget
+        config.vocab_size = base_size + budget
         model = AutoModelForCausalLM.from_config(config)
         fastest.append(profile(model, tokens=(1, 2), batch_sizes=(1,), contexts=(64,), repeats=PASSES).ms[0][0][0])
     slope, begin = np.polyfit(BUDGETS, fastest, 1)

@@ -4,7 +4,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from study.corpora import CORPORA, EPOCHS, RESULTS, Run, completer, longer, machine, metric_of, some_rows
+from _measuring import completer, drawn_rows, machine, metric_of
+
+from study.corpora import EPOCHS, RESULTS, Run, longer, preset
 from tasc.bench import System, measure_quality, measure_speed, to_json
 from tasc.decode import load_model
 from tasc.files import write_json
@@ -46,8 +48,8 @@ def groups() -> dict[str, list[Run]]:
 
 def _measured(runs: Sequence[Run]) -> list[dict[str, Any]]:
     corpus = runs[0].corpus
-    metric, headline = metric_of(corpus), CORPORA[corpus][1]
-    rows = some_rows(corpus, ROWS)
+    about = preset(corpus, runs[0].size)
+    metric, headline, rows = metric_of(corpus, about), about.headline, drawn_rows(corpus, about, ROWS)
     systems = [System(run.name, completer(load_model(run.folder))) for run in runs]
     quality = measure_quality(systems, rows, metric=metric, headline=headline, batch_size=32)
     speeds = measure_speed(systems, rows[:TIMED_ROWS], batch_size=BATCH, rounds=ROUNDS)

@@ -1,0 +1,45 @@
+"""What the benchmarks of trained models measure with: rows, metric, a model as a system of `tasc.bench`, the machine."""
+
+import os
+import platform
+from typing import Any
+
+import numpy as np
+import torch
+from _models import SHARED, Preset, shared_split
+
+from tasc.corpus import Tasks
+from tasc.decode import Completions, LoadedModel, complete
+from tasc.evals import Metric, make_metric
+
+
+def drawn_rows(corpus: str, preset: Preset, n_rows: int) -> Tasks:
+    """Test rows, drawn without replacement; the first ones of a longer draw are those of a shorter one."""
+    test = shared_split(corpus, "test", preset)
+    picked = np.random.default_rng(0).permutation(len(test))[:n_rows]
+    return Tasks(tuple(test[int(i)] for i in picked), test.source)
+
+
+def metric_of(corpus: str, preset: Preset) -> Metric:
+    if preset.metric == "multilabel":
+        return make_metric(preset.metric, labels=SHARED / "data" / corpus / "labels.json")
+    return make_metric(preset.metric)
+
+
+def completer(loaded: LoadedModel) -> Any:
+    """The model as what a `tasc.bench.System` calls."""
+
+    def run(rows: Any, batch_size: int, advance: Any) -> Completions:
+        return complete(
+            loaded.model, loaded.tokenizer, rows, vocabulary=loaded.vocabulary, template="plain",
+            batch_size=batch_size, progress=advance,
+        )  # fmt: skip
+
+    return run
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+        "torch": torch.__version__, "python": platform.python_version(),
+    }  # fmt: skip
