@@ -121,7 +121,9 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1"} | self.environment
+        # oneDNN would keep code for 1,024 shapes, and with drafts each pass has another one: hundreds of MB over minutes
+        environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0"}
+        environment |= self.environment
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command(), stdout=log, stderr=log, env=environment, start_new_session=True
