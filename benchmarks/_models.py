@@ -1,7 +1,7 @@
 """Target models of the benchmarks: small Qwen2 models, trained from scratch on a task, as stand-ins for a pretrained SLM.
 
 A machine without a GPU and without a model hub cannot fine-tune Qwen2.5-0.5B, so each corpus gets a byte-level BPE tokenizer
-of its own and a Qwen2 model of 2.5M or 4M parameters, trained on the task in base tokens. The benchmarks fine-tune that target:
+of its own and a Qwen2 model (or one of another family) of 2.5M or 4M parameters, trained on the task in base tokens. The benchmarks fine-tune that target:
 once as it is (the baseline) and once for each enriched vocabulary, with the same number of steps of the same rows.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, set_seed
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, set_seed
 
 from tasc.corpus import Row, Tasks, load_tasks
 from tasc.train import finetune
@@ -33,6 +33,7 @@ class Preset:
         prompt_words: prompts are cut to their first words, so that a CPU can train on enough rows; 0 keeps them whole.
         target_steps, tuning_steps: optimizer steps; a corpus of 0 tuning steps has a target and no variants.
         rows: of an optimizer step. Small steps: what limits the quality here is the number of steps that a core has time for.
+        family: of the model, as transformers names it.
     """
 
     metric: str
@@ -44,6 +45,7 @@ class Preset:
     hidden_size: int = 256
     layers: int = 4
     vocab_size: int = 4000
+    family: str = "qwen2"
 
 
 PRESETS = {
@@ -99,7 +101,8 @@ def train_target(
     end_id = tokenizer.convert_tokens_to_ids(EOS)
     assert isinstance(end_id, int)
     set_seed(seed)
-    config = Qwen2Config(
+    config = AutoConfig.for_model(
+        preset.family,
         vocab_size=len(tokenizer),
         hidden_size=preset.hidden_size,
         intermediate_size=3 * preset.hidden_size,
@@ -111,9 +114,10 @@ def train_target(
         eos_token_id=end_id,
         pad_token_id=end_id,
         bos_token_id=None,
+        sliding_window=None,
     )
     finetune(
-        Qwen2ForCausalLM(config), tasks, out=folder, tokenizer=tokenizer,
+        AutoModelForCausalLM.from_config(config), tasks, out=folder, tokenizer=tokenizer,
         eval_tasks=shared_split(corpus, "validation", preset), method="full", lr=1.5e-3, warmup=0.05,
         max_steps=steps or preset.target_steps, batch_size=preset.rows, effective_batch=preset.rows, template="plain", seed=seed, on_record=print_record,
         **options,

@@ -111,13 +111,14 @@ class System:
                 os.killpg(self.process.pid, signal.SIGKILL)
 
     def counters(self) -> dict[str, float]:
-        """vLLM's counts of drafts so far."""
+        """vLLM's counts of drafts so far, and the seconds that TASC's took."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
-            lines = [line for line in answer.read().decode().splitlines() if line.startswith("vllm:spec_decode_num_")]
+            lines = [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
         names = {
-            "drafts": "num_drafts_total{",
-            "drafted": "num_draft_tokens_total{",
-            "accepted": "num_accepted_tokens_total{",
+            "drafts": "spec_decode_num_drafts_total{",
+            "drafted": "spec_decode_num_draft_tokens_total{",
+            "accepted": "spec_decode_num_accepted_tokens_total{",
+            "seconds": "tasc:draft_seconds_total",
         }
         return {
             name: sum(float(line.rpartition(" ")[2]) for line in lines if text in line) for name, text in names.items()
@@ -259,6 +260,7 @@ def measured(system: System, prompts: Sequence[list[int]], concurrency: int, lim
         "acceptance": gained["accepted"] / gained["drafted"] if gained["drafted"] else None,
         # of passes that had a draft; vLLM counts tokens accepted behind an end too
         "tokens_per_drafted_pass": 1 + gained["accepted"] / gained["drafts"] if gained["drafts"] else None,
+        "share_of_drafting": gained["seconds"] / one["seconds"] if gained["seconds"] else None,
     }
 
 

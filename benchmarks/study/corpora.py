@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from _models import Preset, fine_tune, shared_split, train_target
@@ -25,15 +25,28 @@ CORPORA = {
     "eurlex57k_short": ("multilabel", "micro_f1", 16),
     "ud_ewt_pos": ("exact", "exact_match", 0),
 }
+
+
+class Size(NamedTuple):
+    """A model: its width and layers, steps of the target and of a run that gives no epochs, its family."""
+
+    width: int
+    layers: int
+    target_steps: int
+    steps: int
+    family: str = "qwen2"
+
+
 SIZES = {
-    # width, layers, steps of the target, steps of a run that gives no epochs
-    "small": (128, 2, 600, 200),
-    "medium": (128, 4, 1000, 200),
+    "small": Size(128, 2, 600, 200),
+    "medium": Size(128, 4, 1000, 200),
+    "mistral": Size(128, 4, 1000, 200, "mistral"),
 }
 VOCABULARY = 2000  # base tokens of every task's own tokenizer
 BUDGETS = (0, 50, 150, 300, 500, 1000)
 ROWS = 12_800  # runs are trained on the first so many rows: encoding all of EUR-LEX takes longer than a short run
 EPOCHS = {"massive_en": 3.0, "eurlex57k_short": 2.0}  # of the runs whose quality counts: 1,080 and 800 steps
+SEEDED = {"massive_en": 500, "eurlex57k_short": 1000}  # budgets that are trained again with another seed
 ABLATIONS: tuple[dict[str, Any], ...] = ({"pcs": 0.002}, {"merge_dropout": 0.2})
 NEVER = 10**9
 
@@ -101,18 +114,23 @@ def grid() -> list[Run]:
 
 
 def longer() -> list[Run]:
-    """The runs whose quality counts: by budget, by epochs, by PCS and merge dropout."""
+    """The runs whose quality counts: by budget, by family, again with another seed, by epochs, by PCS and merge dropout."""
     massive = [Run("massive_en", "medium", m, epochs=EPOCHS["massive_en"]) for m in (0, 500, 1000, 250, 150)]
     eurlex = [Run("eurlex57k_short", "medium", m, epochs=EPOCHS["eurlex57k_short"]) for m in (0, 1000, 500, 250)]
-    by_epochs = [Run("massive_en", "medium", m, epochs=e) for e in (6.0, 1.0) for m in (0, 500)]
+    family = [Run("eurlex57k_short", "mistral", m, epochs=EPOCHS["eurlex57k_short"]) for m in (0, 1000)]
+    again = [Run(c, "medium", m, seed=1, epochs=EPOCHS[c]) for c, most in SEEDED.items() for m in (0, most)]
+    by_epochs = [Run("massive_en", "medium", m, epochs=e) for e in (6.0, 1.0, 10.0) for m in (0, 500)]
     ablations = [Run("massive_en", "medium", 500, epochs=EPOCHS["massive_en"], **one) for one in ABLATIONS]
-    return [*massive, *eurlex, *by_epochs, *ablations]
+    return [*massive, *eurlex, *family, *again, *by_epochs, *ablations]
 
 
 def preset(corpus: str, size: str) -> Preset:
     metric, headline, words = CORPORA[corpus]
-    width, layers, target_steps, steps = SIZES[size]
-    return Preset(metric, headline, words, target_steps, steps, hidden_size=width, layers=layers, vocab_size=VOCABULARY)
+    model = SIZES[size]
+    return Preset(
+        metric, headline, words, model.target_steps, model.steps, hidden_size=model.width, layers=model.layers,
+        vocab_size=VOCABULARY, family=model.family,
+    )  # fmt: skip
 
 
 def split(corpus: str, name: str) -> Tasks:

@@ -32,7 +32,7 @@ def groups() -> dict[str, list[Run]]:
     there = [run for run in longer() if run.is_there]
 
     def those(corpus: str, **fixed: Any) -> list[Run]:
-        usual = {"epochs": EPOCHS[corpus], "seed": 0, "pcs": None, "merge_dropout": 0.0} | fixed
+        usual = {"size": "medium", "epochs": EPOCHS[corpus], "seed": 0, "pcs": None, "merge_dropout": 0.0} | fixed
         return [run for run in there if run.corpus == corpus and all(
             usual[name] is ... or getattr(run, name) == usual[name] for name in usual)]  # fmt: skip
 
@@ -40,6 +40,8 @@ def groups() -> dict[str, list[Run]]:
     massive = "massive_en"
     by_epochs = [run for run in those(massive, epochs=...) if run.budget in (0, 500)]
     found["epochs"] = sorted(by_epochs, key=lambda run: (run.epochs, run.budget))
+    found |= {f"seed 1 {corpus}": those(corpus, seed=1) for corpus in EPOCHS}
+    found["family mistral"] = those("eurlex57k_short", size="mistral")
     plain = [run for run in those(massive) if run.budget == 500]
     found["pcs"] = plain + [run for run in those(massive, pcs=...) if run.pcs is not None]
     found["merge dropout"] = plain + [run for run in those(massive, merge_dropout=...) if run.merge_dropout]

@@ -1,5 +1,7 @@
 """Outputs seen at run time: what is remembered, what drafts make of it, how it gets into the file."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,6 +27,23 @@ def test_the_oldest_rows_leave_first(rows, max_tokens, max_rows):
             del expected[0]
         assert memory.rows() == expected
         assert len(memory) == len(expected)
+
+
+@given(st.lists(st.tuples(IDS, st.lists(st.integers(1, 30), min_size=1, max_size=4))), IDS, st.integers(1, 12))
+def test_the_rows_found_are_those_whose_prompts_share_most(rows, prompt, max_rows):
+    memory = Memory(max_rows=max_rows)
+    for row in rows:
+        memory.add(*row)
+    asked, scored = set(prompt), []
+    for age, (known, output) in enumerate(reversed(memory.rows())):  # of equal ones the newest first
+        longer = max(len(asked), len(set(known))) or 1
+        shared = len(asked & set(known))
+        scored += [(-shared / (len(asked) * longer) ** 0.5, age, output)] if shared else []
+    best = sorted(scored)[:8][::-1]
+    text, starts, weights = memory.find(np.array(prompt, np.int32), None, 99)
+    found = [text[begin:end].tolist() for begin, end in pairwise(starts)]
+    assert found == [[99, *output] for _, _, output in best]
+    assert weights.tolist() == pytest.approx([cosine**2 * (1 << 16) for cosine, _, _ in best], abs=1)
 
 
 @pytest.mark.parametrize("limits", [{"max_tokens": 0}, {"max_rows": 0}, {"max_tokens": -1}])

@@ -23,6 +23,7 @@ from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
 from tasc.draft.drafter import Drafter
 from tasc.draft.interface import SOURCES
+from tasc.draft.memory import Memory
 from tasc.errors import ModelError, OptionError
 from tasc.vocab.vocabulary import FILE_NAME, EnrichedVocabulary
 
@@ -253,7 +254,10 @@ class Metrics:
 def _warm_up(drafts: BatchDrafts) -> None:
     """Load or compile the kernels before the first request waits for them."""
     tokens = np.array([[0, 0, 1, 1, 0, 0, 0, 0]], np.int32)
+    seen = Memory(max_rows=1)
+    seen.add([0], [0])
     for drafter in drafts.drafters:
+        drafter.start([0], memory=seen)
         throwaway = BatchDrafts([drafter], Control(drafts.control.cost, ragged=True), max_length=8)
         for length in (3, 4):
             throwaway.propose([[1]], np.array([length]), tokens)

@@ -8,11 +8,40 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
+from tasc._numba import njit
 from tasc.draft.interface import Ids
 from tasc.draft.neighbours import SCALE, Neighbours
 from tasc.errors import OptionError
 
 MOST_ROWS = 8  # that a request drafts from
+
+
+@njit
+def compare(
+    stream: NDArray[np.int32],
+    begin: int,
+    end: int,
+    terms: NDArray[np.int32],
+    squares: NDArray[np.float64],
+    shared: NDArray[np.float64],
+    sizes: NDArray[np.int64],
+) -> None:
+    """Of each row of `stream[begin:end]`, how many terms it has, then these: the weight of those that are among `terms` too.
+
+    Terms ascend, a row's as well as `terms`, which have the squared weights `squares`.
+    """
+    row, at = 0, begin
+    while at < end:
+        size, found, term = stream[at], 0.0, 0
+        for place in range(at + 1, at + 1 + size):
+            while term < len(terms) and terms[term] < stream[place]:
+                term += 1
+            if term == len(terms):
+                break
+            if terms[term] == stream[place]:
+                found += squares[term]
+        shared[row], sizes[row] = found, size
+        row, at = row + 1, at + 1 + size
 
 
 class Memory:
@@ -36,8 +65,10 @@ class Memory:
         if max_tokens < 1 or max_rows < 1:
             raise OptionError(f"max_tokens and max_rows must be at least 1, got {max_tokens} and {max_rows}")
         self.max_tokens, self.max_rows = max_tokens, max_rows
-        self._rows: deque[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]] = deque()
+        self._rows: deque[tuple[NDArray[np.int32], NDArray[np.int32]]] = deque()
         self._n_tokens = 0
+        self._terms = np.empty(0, np.int32)  # of each row how many, then these, ascending; the rows are in [begin, end)
+        self._begin = self._end = 0
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -47,14 +78,26 @@ class Memory:
         prompt, output = np.asarray(prompt_ids, np.int32), np.asarray(output_ids, np.int32)
         if not 0 < len(output) <= self.max_tokens:
             return
-        self._rows.append((np.unique(prompt), prompt, output))
+        self._rows.append((prompt, output))
         self._n_tokens += len(output)
+        self._append(np.unique(prompt))
         while self._n_tokens > self.max_tokens or len(self._rows) > self.max_rows:
-            self._n_tokens -= len(self._rows.popleft()[2])
+            self._n_tokens -= len(self._rows.popleft()[1])
+            self._begin += 1 + int(self._terms[self._begin])
+
+    def _append(self, terms: NDArray[np.int32]) -> None:
+        if self._end + 1 + len(terms) > len(self._terms):
+            kept = self._terms[self._begin : self._end]
+            self._terms = np.empty(2 * (len(kept) + 1 + len(terms)), np.int32)
+            self._terms[: len(kept)] = kept
+            self._begin, self._end = 0, len(kept)
+        self._terms[self._end] = len(terms)
+        self._terms[self._end + 1 : self._end + 1 + len(terms)] = terms
+        self._end += 1 + len(terms)
 
     def rows(self) -> list[tuple[list[int], list[int]]]:
         """Prompt and output ids of each row, oldest first, for `Drafter.update`."""
-        return [(prompt.tolist(), output.tolist()) for _, prompt, output in self._rows]
+        return [(prompt.tolist(), output.tolist()) for prompt, output in self._rows]
 
     def find(
         self, prompt: NDArray[np.int32], neighbours: Neighbours | None, start_id: int
@@ -69,15 +112,14 @@ class Memory:
         terms = np.unique(prompt)
         weights = np.ones(len(terms)) if neighbours is None else neighbours.idf(terms)
         norm = float(np.sqrt((weights**2).sum())) or 1.0
-        scored = []
-        for age, (known, _, output) in enumerate(reversed(self._rows)):
-            shared = float((weights[np.isin(terms, known, assume_unique=True)] ** 2).sum())
-            # the row's own norm is not known to the last bit: its size stands for it
-            cosine = shared / (norm * max(norm, float(np.sqrt(len(known)))))
-            if cosine > 0:
-                scored.append((-cosine, age, output))
-        best = sorted(scored, key=lambda row: row[:2])[:MOST_ROWS][::-1]
-        text = [part for _, _, output in best for part in (np.array([start_id], np.int32), output)]
-        starts = np.cumsum([0, *(len(output) + 1 for _, _, output in best)]).astype(np.int32)
-        values = np.array([max(int(cosine**2 * SCALE), 1) for cosine, _, _ in best], np.int32)
+        shared, sizes = np.empty(len(self._rows)), np.empty(len(self._rows), np.int64)
+        compare(self._terms, self._begin, self._end, terms, weights**2, shared, sizes)
+        # the row's own norm is not known to the last bit: its size stands for it
+        cosines = shared / (norm * np.maximum(norm, np.sqrt(sizes)))
+        newest_first = np.argsort(-cosines[::-1], kind="stable")[:MOST_ROWS]
+        best = [row for row in (len(cosines) - 1 - newest_first[::-1]).tolist() if cosines[row] > 0]
+        outputs = [self._rows[row][1] for row in best]
+        text = [part for output in outputs for part in (np.array([start_id], np.int32), output)]
+        starts = np.cumsum([0, *(len(output) + 1 for output in outputs)]).astype(np.int32)
+        values = np.maximum(cosines[best] ** 2 * SCALE, 1).astype(np.int32)
         return np.concatenate([np.empty(0, np.int32), *text]), starts, values
