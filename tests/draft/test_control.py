@@ -209,6 +209,22 @@ def test_ragged_min_gain():
 ROWS = st.lists(st.tuples(st.lists(st.floats(0, 1, width=32), max_size=5), st.integers(0, 6)), min_size=1, max_size=4)
 
 
+@given(st.lists(ROWS, max_size=20), st.lists(st.floats(0.1, 9), min_size=3, max_size=3), st.sampled_from([0.0, 0.3]))
+def test_what_is_reached_too_seldom_to_pay_need_not_be_drafted(calls, ms, min_gain):
+    cost = StepCost((1, 2, 6), (1,), (0,), [[ms]], draft_ms=0.1)
+    whole, short = (Control(cost, max_draft=4, min_gain=min_gain, ragged=True) for _ in range(2))
+    for rows in calls:
+        drafts = [draft for draft, _ in rows]
+        least = short.least(len(rows), context=8)
+        cut = [draft[: int((np.cumprod(draft) >= least).sum())] for draft in drafts]
+        lengths = whole.lengths(drafts, context=8)
+        assert short.lengths(cut, context=8, asked=sum(map(bool, drafts))) == lengths
+        produced = [min(new, length + 1) for (_, new), length in zip(rows, lengths, strict=True)]
+        whole.observe(produced)
+        short.observe(produced)
+        assert (short._credit, short.drafting) == (whole._credit, whole.drafting)
+
+
 @given(st.lists(ROWS, max_size=40))
 def test_the_same_ragged_calls_decide_the_same(calls):
     one, other = Control(CPU, max_draft=4, ragged=True), Control(CPU, max_draft=4, ragged=True)

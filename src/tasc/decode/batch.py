@@ -100,9 +100,10 @@ class BatchDrafts:
             return drafts
         wanted = self.control.drafting
         self.stats.passes[not wanted] += 1
-        proposed = self._proposed(slots) if wanted else {}
+        context = int(lengths[slots].sum()) // len(slots)
+        proposed = self._proposed(slots, self.control.least(len(slots), context=context)) if wanted else {}
         chances = [proposed[slot].probabilities if slot in proposed else () for slot in slots]
-        kept = self.control.lengths(chances, context=int(lengths[slots].sum()) // len(slots))
+        kept = self.control.lengths(chances, context=context, asked=len(proposed))
         self._planned = []
         for slot, n in zip(slots, kept, strict=True):
             row = self.requests.rows[slot]
@@ -132,8 +133,8 @@ class BatchDrafts:
             if memory is not None:
                 memory.add(self._shown(done.prompt), done.output)
 
-    def _proposed(self, slots: Sequence[int]) -> dict[int, Draft]:
-        """By slot, what its drafter proposes; of rows that have ended, or have no room or drafter, nothing."""
+    def _proposed(self, slots: Sequence[int], least: float) -> dict[int, Draft]:
+        """By slot, what its drafter proposes, see `propose_each`; no rows that have ended, or have no room or drafter."""
         rows, (text, held) = self.requests.rows, self.requests.content()
         asked: dict[int, list[Asked]] = {}
         for slot, length in zip(slots, held[slots].tolist(), strict=True):
@@ -150,7 +151,7 @@ class BatchDrafts:
         return {
             one.slot: draft
             for some in asked.values()
-            for one, draft in zip(some, propose_each(some, text), strict=True)
+            for one, draft in zip(some, propose_each(some, text, least), strict=True)
         }
 
     def _shown(self, prompt: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -158,14 +159,20 @@ class BatchDrafts:
         return prompt if self.vocabulary is None else self.vocabulary.remerge(prompt)
 
 
-def propose_each(asked: Sequence[Asked], text: NDArray[np.int32]) -> list[Draft]:
-    """The draft of each row, whose states are of one drafter; of the default drafter in one call for all."""
+def propose_each(asked: Sequence[Asked], text: NDArray[np.int32], least: float) -> list[Draft]:
+    """The draft of each row, whose states are of one drafter.
+
+    Those of the default drafter are made in one call for all, and end before the token with which all of a draft is less
+    likely than `least`.
+    """
     if not isinstance(asked[0].state, MixtureState):
         for one in asked:
             one.state.extend(text[one.slot, one.begin : one.end])
         return [one.state.propose(one.room) for one in asked]
     slots, states, *numbers = zip(*asked, strict=True)
-    tokens, sources, chances, made = extend_and_propose(states, text, *np.array([slots, *numbers], np.int64))
+    tokens, sources, chances, made = extend_and_propose(
+        states, text, *np.array([slots, *numbers], np.int64), min_probability=least
+    )
     return [Draft(tokens[k, :n], sources[k, :n], chances[k, :n]) for k, n in enumerate(made.tolist())]
 
 

@@ -130,14 +130,14 @@ def _int32_at(_, address):
 @njit
 def extend_and_propose(
     tokens, suffixes, ids, starts, steps, variants, memo, weights, places, sizes, start_id, eos_id, text, rows, begins,
-    ends, most, drafted, chances, made,
+    ends, most, least, drafted, chances, made,
 ):  # fmt: skip
     """`extend` and `propose` of each of many requests, whose memories lie at the addresses `places`; see `mixture.py`."""
     for k in range(len(places)):
         state = carray(_int32_at(places[k]), sizes[k])  # pyright: ignore[reportCallIssue] (numba passes the first)
         extend(tokens, suffixes, ids, starts, steps, variants, memo, state, text[rows[k], begins[k] : ends[k]])
         made[k] = propose(
-            tokens, suffixes, ids, starts, steps, variants, memo, weights, state, start_id, eos_id, most[k], 0.0,
+            tokens, suffixes, ids, starts, steps, variants, memo, weights, state, start_id, eos_id, most[k], least,
             drafted[k], chances[k],
         )  # fmt: skip
 

@@ -80,7 +80,26 @@ class Control:
         """Whether drafts are wanted for the coming pass; without it none need be made."""
         return self._pause == 0
 
-    def lengths(self, probabilities: Sequence[Probabilities], *, context: int = 128, fed: int = 1) -> list[int]:
+    def least(self, n_rows: int, *, context: int = 128) -> float:
+        """Ragged: no token that is reached with less than this probability is worth verifying in the coming pass.
+
+        The last token that `StepCost.best_total` takes brings at least what it costs, and none costs less than the cheapest.
+
+        Args:
+            n_rows: of the pass.
+            context: as for `lengths`.
+        """
+        cheapest = self.cost.cheapest_ms(self.max_draft, batch_size=n_rows, context=context)
+        return (1 - 1e-5) * self._pace(n_rows, context) * cheapest  # probabilities are rounded to float32
+
+    def lengths(
+        self,
+        probabilities: Sequence[Probabilities],
+        *,
+        context: int = 128,
+        fed: int = 1,
+        asked: int | None = None,
+    ) -> list[int]:
         """How many tokens of each row's draft to verify in the coming pass; call it once for every pass.
 
         Args:
@@ -88,10 +107,11 @@ class Control:
                 `drafting`.
             context: tokens in the cache, of the longest row; ragged: on average.
             fed: tokens per row that are fed anyway: 1, or the longest prompt's in the first pass; ragged: 1.
+            asked: ragged: rows that were drafted for, which took its time; default: those with a draft.
         """
         n_rows = len(probabilities)
         if self.ragged:
-            return self._ragged_lengths(probabilities, context)
+            return self._ragged_lengths(probabilities, context, asked)
         wanted = self.drafting
         self._plain_ms = self.cost.step_ms(1, batch_size=n_rows, context=context)
         costs = self.cost.costs(self.max_draft, batch_size=n_rows, context=context, fed=fed)
@@ -136,18 +156,22 @@ class Control:
             self._pause, self._credit = self._next_pause, PROBE_CREDIT
             self._next_pause = min(2 * self._next_pause, LONGEST_PAUSE)
 
-    def _ragged_lengths(self, probabilities: Sequence[Probabilities], context: int) -> list[int]:
+    def _pace(self, n_rows: int, context: int) -> float:
+        """Ragged: the tokens per millisecond to beat, of all rows together."""
+        faster = max(self._tokens / self._ms, 1.0) if self._ms > 0 else 1.0
+        return faster * n_rows / self.cost.step_ms(1, batch_size=n_rows, context=context)
+
+    def _ragged_lengths(self, probabilities: Sequence[Probabilities], context: int, asked: int | None) -> list[int]:
         wanted, lengths = self.drafting, [0] * len(probabilities)
-        if wanted and any(len(row) for row in probabilities):
-            plain_ms = self.cost.step_ms(1, batch_size=len(probabilities), context=context)
-            faster = max(self._tokens / self._ms, 1.0) if self._ms > 0 else 1.0
+        drafts = sum(len(row) > 0 for row in probabilities)
+        if wanted and drafts:
             lengths = self.cost.best_total(
                 [row[: self.max_draft] for row in probabilities],
                 context=context,
-                tokens_per_ms=faster * len(probabilities) / plain_ms,
+                tokens_per_ms=self._pace(len(probabilities), context),
                 min_gain=self.min_gain,
             )
-        self._ragged_plan = (lengths, wanted, sum(len(row) > 0 for row in probabilities), context)
+        self._ragged_plan = (lengths, wanted, drafts if asked is None else asked, context)
         return lengths
 
     def _observe_ragged(self, produced: Sequence[int]) -> None:

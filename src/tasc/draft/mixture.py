@@ -114,7 +114,7 @@ class MixtureState:
 
 def extend_and_propose(
     states: Sequence[MixtureState], text: NDArray[np.int32], rows: NDArray[np.int64], begins: NDArray[np.int64],
-    ends: NDArray[np.int64], most: NDArray[np.int64],
+    ends: NDArray[np.int64], most: NDArray[np.int64], min_probability: float = 0.0,
 ) -> tuple[NDArray[np.int32], NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:  # fmt: skip
     """`extend` and `propose` of many requests of one drafter, in one call.
 
@@ -122,6 +122,7 @@ def extend_and_propose(
         text: int32, shape (n_rows, width): `text[rows[k], begins[k]:ends[k]]` is new to `states[k]`.
         rows, begins, ends: int64, shape (n,).
         most: int64, shape (n,): longest drafts.
+        min_probability: as for `propose`, of all drafts.
 
     Returns:
         Tokens int32, sources uint8 and probabilities float32, all of shape (n, longest), and the tokens of each draft, int64,
@@ -137,6 +138,6 @@ def extend_and_propose(
     made = np.empty(n, np.int64)
     _candidates.extend_and_propose(
         *mixture.lookup(), mixture.weights, places, sizes, mixture.index.start_id, mixture.index.eos_id, text, rows, begins,
-        ends, most, drafted, chances, made,
+        ends, most, min_probability, drafted, chances, made,
     )  # fmt: skip
     return drafted[:, 0], drafted[:, 1].astype(np.uint8), chances, made
