@@ -34,6 +34,29 @@ def test_preempted_requests_go_on_as_they_were(servers, models, prompts, tmp_pat
         server.stop()
 
 
+def test_two_tensor_parallel_ranks_draft_alike_and_one_of_them_counts(models, prompts, tmp_path, servers):
+    expected = servers["plain enriched"].texts(prompts[:60])
+    alone = counted(servers["drafts enriched"], prompts[:60], expected, servers)
+    server = Server(
+        models, "enriched", tmp_path / "log", options=["--tensor-parallel-size", "2"],
+        environment={"VLLM_CPU_OMP_THREADS_BIND": "nobind"},
+    ).start()  # fmt: skip
+    try:
+        server.wait()
+        together = counted(server, prompts[:60], expected, servers)
+    finally:
+        server.stop()
+    assert 0 < together["tasc:drafted_tokens_total"] == together["vllm:spec_decode_num_draft_tokens_total"]
+    assert 0.5 < together["tasc:passes_total"] / alone["tasc:passes_total"] < 1.5
+
+
+def counted(server, prompts, expected, servers):
+    """What its counters gained by these prompts, whose outputs must be the expected ones."""
+    before = server.metrics()
+    servers["plain enriched"].require_same(prompts, server.texts(prompts), expected)
+    return {name: value - before.get(name, 0) for name, value in server.metrics().items()}
+
+
 def test_every_adapter_has_its_own_drafter(models, prompts, tmp_path):
     adapters = {name: make_adapter(models.model("base"), tmp_path / name, seed) for seed, name in enumerate("ab")}
     lora = ["--enable-lora", "--max-lora-rank", "8", "--lora-modules", *(f"{n}={path}" for n, path in adapters.items())]
