@@ -236,7 +236,6 @@ def _budgets(found: dict[str, Any], longest: dict[str, Any], drawn: dict[str, st
     ]  # fmt: skip
     for name, runs in groups.items():
         lines += [f"**{name}** ({runs[0]['epochs']:g} epochs)", "", *_quality_table(runs)]
-    lines += _second_seeds(found["groups"])
     rows = [
         [m, f"{a} / {b} / {c}", f"{ms} ms", f"{PAPER_MASSIVE[0][3] / ms:.2f}x"]
         for m, (a, b, c, ms) in PAPER_MASSIVE.items()
@@ -255,18 +254,6 @@ def _budgets(found: dict[str, Any], longest: dict[str, Any], drawn: dict[str, st
         "of its speed: check `unfinished` of `tasc eval` before the speed.",
         "",
     ]
-
-
-def _second_seeds(groups: dict[str, Any]) -> list[str]:
-    """The largest budget that was trained with two seeds, corpus by corpus."""
-    said = []
-    for name, runs in groups.items():
-        if name.startswith("seed 1 "):
-            corpus, again = name.removeprefix("seed 1 "), runs[-1]
-            first = next(run for run in groups[f"budgets {corpus}"] if run["budget"] == again["budget"])
-            both = " and ".join(_signed(run["headline_difference"]) for run in (first, again))
-            said.append(f"{corpus} at M = {again['budget']} {both}")
-    return [f"Differences to M = 0 with the first and a second seed of fine-tuning: {'; '.join(said)}.", ""]
 
 
 def _longest(found: dict[str, Any]) -> list[list[Any]]:
@@ -572,5 +559,5 @@ CLOSING = [
     "",
     "- Pretrained models of 0.5B and more, QLoRA, a GPU: the targets are stand-ins, see above.",
     "- Asclepius and the summarisation sets (not among our data), BERTScore and the LLM judge.",
-    "- A third seed. The longer runs have a second one for a pair of models on two corpora, the short ones for all budgets on two corpora.",
+    "- One seed for the longer runs; the short ones have a second one on two corpora. Table 7 ends at 6 epochs, not 10.",
 ]

@@ -40,7 +40,6 @@ def groups() -> dict[str, list[Run]]:
     massive = "massive_en"
     by_epochs = [run for run in those(massive, epochs=...) if run.budget in (0, 500)]
     found["epochs"] = sorted(by_epochs, key=lambda run: (run.epochs, run.budget))
-    found |= {f"seed 1 {corpus}": those(corpus, seed=1) for corpus in EPOCHS}
     found["family mistral"] = those("eurlex57k_short", size="mistral")
     plain = [run for run in those(massive) if run.budget == 500]
     found["pcs"] = plain + [run for run in those(massive, pcs=...) if run.pcs is not None]
