@@ -1,8 +1,9 @@
-"""Target models of the benchmarks: small Qwen2 models, trained from scratch on a task, as stand-ins for a pretrained SLM.
+"""Target models of the benchmarks: small models, trained from scratch on a task, as stand-ins for a pretrained SLM.
 
 A machine without a GPU and without a model hub cannot fine-tune Qwen2.5-0.5B, so each corpus gets a byte-level BPE tokenizer
-of its own and a Qwen2 model (or one of another family) of 2.5M or 4M parameters, trained on the task in base tokens. The benchmarks fine-tune that target:
-once as it is (the baseline) and once for each enriched vocabulary, with the same number of steps of the same rows.
+of its own and a Qwen2 model (or one of another family) of 2.5M or 4M parameters, trained on the task in base tokens. The
+benchmarks fine-tune that target: once as it is (the baseline) and once for each enriched vocabulary, with the same number of
+steps of the same rows.
 """
 
 import os

@@ -26,9 +26,10 @@ def compare(
     shared: NDArray[np.float64],
     sizes: NDArray[np.int64],
 ) -> None:
-    """Of each row of `stream[begin:end]`, how many terms it has, then these: the weight of those that are among `terms` too.
+    """What each row has in common with a prompt: `shared` gets the squared weights of its terms that are in `terms` too.
 
-    Terms ascend, a row's as well as `terms`, which have the squared weights `squares`.
+    `stream[begin:end]` holds, row by row, how many terms a row has and these, ascending, as `terms` do. `squares` are
+    the squared weights of `terms`; `sizes` gets how many terms each row has.
     """
     row, at = 0, begin
     while at < end:
