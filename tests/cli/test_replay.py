@@ -87,7 +87,7 @@ def test_figures_are_those_of_the_replay(place):
 
 
 def test_rivals_stand_in_the_order_in_which_they_were_named(place):
-    report = report_of("--data", "test.jsonl", "--against", "prompt-lookup,paper, corpus")
+    report = report_of("--data", "test.jsonl", "--against", "prompt-lookup,paper", "--against", " corpus")
     assert [r["name"] for r in report["results"]] == ["task.tasc", "prompt-lookup", "paper", "corpus"]
     figures = {r["name"]: r["tokens_per_pass"] for r in report["results"]}
     assert figures["paper"] == figures["task.tasc"] > figures["prompt-lookup"]

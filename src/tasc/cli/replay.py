@@ -35,7 +35,10 @@ def command(
         str | None, typer.Option(help="Folder of the n-grams that the drafter speaks [the one it was built with].")
     ] = None,
     against: Annotated[
-        str | None, typer.Option(help="Rivals to compare: paper, corpus, prompt-lookup, suffix, suffix-best.")
+        list[str] | None,
+        typer.Option(
+            help="Rivals to compare, by commas or repeated: paper, corpus, prompt-lookup, suffix, suffix-best."
+        ),
     ] = None,
     cost: Annotated[
         Path | None,
@@ -102,10 +105,10 @@ def command(
     emit(report, as_json=as_json, human=lambda: _table(report))
 
 
-def _rivals(names: str | None, drafter: "Drafter") -> list[tuple[str, "Drafts"]]:
+def _rivals(names: Sequence[str] | None, drafter: "Drafter") -> list[tuple[str, "Drafts"]]:
     from tasc.replay.rivals import make_rival
 
-    wanted = [name.strip() for name in (names or "").split(",") if name.strip()]
+    wanted = [name.strip() for name in ",".join(names or ()).split(",") if name.strip()]
     return [(name, make_rival(name, drafter.index)) for name in wanted]
 
 
