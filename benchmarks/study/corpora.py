@@ -113,13 +113,14 @@ def grid() -> list[Run]:
 
 
 def longer() -> list[Run]:
-    """The runs whose quality counts: by budget, by family, by epochs, by PCS and merge dropout."""
+    """The runs whose quality counts: by budget, by family, again with another seed, by epochs, by PCS and merge dropout."""
     massive = [Run("massive_en", "medium", m, epochs=EPOCHS["massive_en"]) for m in (0, 500, 1000, 250, 150)]
     eurlex = [Run("eurlex57k_short", "medium", m, epochs=EPOCHS["eurlex57k_short"]) for m in (0, 1000, 500, 250)]
     family = [Run("eurlex57k_short", "mistral", m, epochs=EPOCHS["eurlex57k_short"]) for m in (0, 1000)]
+    again = [Run("massive_en", "medium", m, seed=1, epochs=EPOCHS["massive_en"]) for m in (0, 500)]
     by_epochs = [Run("massive_en", "medium", m, epochs=e) for e in (6.0, 1.0) for m in (0, 500)]
     ablations = [Run("massive_en", "medium", 500, epochs=EPOCHS["massive_en"], **one) for one in ABLATIONS]
-    return [*massive, *eurlex, *family, *by_epochs, *ablations]
+    return [*massive, *eurlex, *family, *again, *by_epochs, *ablations]
 
 
 def preset(corpus: str, size: str) -> Preset:

@@ -41,6 +41,7 @@ def groups() -> dict[str, list[Run]]:
     by_epochs = [run for run in those(massive, epochs=...) if run.budget in (0, 500)]
     found["epochs"] = sorted(by_epochs, key=lambda run: (run.epochs, run.budget))
     found["family mistral"] = those("eurlex57k_short", size="mistral")
+    found["seed 1 massive_en"] = those(massive, seed=1)
     plain = [run for run in those(massive) if run.budget == 500]
     found["pcs"] = plain + [run for run in those(massive, pcs=...) if run.pcs is not None]
     found["merge dropout"] = plain + [run for run in those(massive, merge_dropout=...) if run.merge_dropout]
