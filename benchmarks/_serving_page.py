@@ -6,18 +6,6 @@ from statistics import median
 from typing import Any
 
 TITLES = {"massive_en": "MASSIVE", "eurlex57k_short": "EUR-LEX", "medquad": "MedQuAD"}
-# of the published run
-NOTES = {
-    "eurlex57k_short": [
-        "Packages were installed on the same two cores during the rounds at 1 at a time: vLLM's n-gram drafts, which work in several",
-        "threads, suffered most.",
-    ],
-    "medquad": [
-        "After so few steps this model repeats itself in loops until the limit, which SuffixDecoding and vLLM's n-grams copy. TASC's",
-        "weights are learnt on the training outputs, which hold no loops, and its drafts have 10 tokens at most: *behind both here*.",
-        "Other work ran during the rounds at 1 and 8 at a time, hence their scatter.",
-    ],
-}
 
 
 def write_page(results: dict[str, Any], folder: Path) -> None:
@@ -41,7 +29,7 @@ def page(results: dict[str, Any]) -> list[str]:
         "told by TASC's proposer alone.",
     ]
     for corpus, found in results.items():
-        lines += ["", f"## {TITLES[corpus]}", "", *about(found), *NOTES.get(corpus, []), "", *table(found)]
+        lines += ["", f"## {TITLES[corpus]}", "", *about(found), *found["notes"], "", *table(found)]
     return lines
 
 

@@ -190,8 +190,8 @@ def systems(served: Served) -> list[System]:
     ]
 
 
-def measure(served: Served, rounds: int) -> dict[str, Any]:
-    """All figures of a corpus, ready for JSON."""
+def measure(served: Served, rounds: int, notes: Sequence[str]) -> dict[str, Any]:
+    """All figures of a corpus, ready for JSON; the page says the notes beside them."""
     counts, limit, n_warm = SCALE[served.corpus]
     warm, test = (prompts_of(served, split, n) for split, n in (("validation", n_warm), ("test", rounds * sum(counts))))
     for model, folder in served.models.items():
@@ -222,7 +222,7 @@ def measure(served: Served, rounds: int) -> dict[str, Any]:
         },
         "models": {"share_of_the_presets_steps": read_json(served.share_file), "ngrams": BUDGET},
         "requests": dict(zip(map(str, CONCURRENCY), counts, strict=True)), "warm_up": n_warm, "max_tokens": limit,
-        "rounds": rounds,
+        "rounds": rounds, "notes": list(notes),
         "systems": [
             {"system": s.name, "model": s.model, "command": named(s.command), "at": {str(c): r for c, r in s.found.items()}}
             for s in found
@@ -285,6 +285,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the presets' training steps")
     parser.add_argument("--stage", choices=["train", "measure", "all", "page"], default="all")
     parser.add_argument("--work", type=Path, default=ROOT / ".work" / "serving")
+    parser.add_argument("--note", action="append", default=[], help="what a reader of these figures should know")
     args = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for corpus in [] if args.stage == "page" else args.corpora:
@@ -292,7 +293,7 @@ def main() -> None:
         if args.stage in ("train", "all"):
             make(served, args.share)
         if args.stage in ("measure", "all"):
-            results[corpus] = measure(served, args.rounds)
+            results[corpus] = measure(served, args.rounds, args.note)
             write_json(RESULTS, results)
     if args.stage != "train":
         write_page({corpus: results[corpus] for corpus in SCALE if corpus in results}, ROOT / "docs" / "results")

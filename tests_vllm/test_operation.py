@@ -51,9 +51,9 @@ def test_two_tensor_parallel_ranks_draft_alike_and_one_of_them_counts(models, pr
 
 
 def counted(server, prompts, expected, servers):
-    """What its counters gained by these prompts, whose outputs must be the expected ones."""
+    """What its counters gained by these prompts, one at a time, whose outputs must be the expected ones."""
     before = server.metrics()
-    servers["plain enriched"].require_same(prompts, server.texts(prompts), expected)
+    servers["plain enriched"].require_same(prompts, server.texts(prompts, 1), expected)
     return {name: value - before.get(name, 0) for name, value in server.metrics().items()}
 
 

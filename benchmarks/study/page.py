@@ -388,7 +388,7 @@ def _family(groups: dict[str, Any]) -> list[str]:
         "(1.19x), micro-F1 69.1 and 68.8.",
         "",
         *_quality_table(runs),
-        "Only the model's own part differs from the table of Qwen2 models [above](#figure-3-tables-5-and-8-quality-and-runtime-against-the-budget).",
+        "All else is as in the table of the Qwen2 models [above](#figure-3-tables-5-and-8-quality-and-runtime-against-the-budget).",
         "",
     ]
 

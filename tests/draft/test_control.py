@@ -225,6 +225,14 @@ def test_what_is_reached_too_seldom_to_pay_need_not_be_drafted(calls, ms, min_ga
         assert (short._credit, short.drafting) == (whole._credit, whole.drafting)
 
 
+def test_the_more_rows_the_likelier_a_token_must_be_to_be_drafted():
+    control = Control(
+        StepCost((1, 2, 4), (1, 32), (0,), [[[4.0, 4.1, 4.4]], [[10.0, 14.0, 20.0]]]), max_draft=3, ragged=True
+    )
+    assert control.least(1) == pytest.approx(0.1 / 4, rel=1e-3)
+    assert control.least(32) == pytest.approx(3 / 10, rel=1e-3)
+
+
 @given(st.lists(ROWS, max_size=40))
 def test_the_same_ragged_calls_decide_the_same(calls):
     one, other = Control(CPU, max_draft=4, ragged=True), Control(CPU, max_draft=4, ragged=True)

@@ -256,8 +256,9 @@ def _warm_up(drafts: BatchDrafts) -> None:
     tokens = np.array([[0, 0, 1, 1, 0, 0, 0, 0]], np.int32)
     seen = Memory(max_rows=1)
     seen.add([0], [0])
-    for drafter in drafts.drafters:
-        drafter.start([0], memory=seen)
+    for drafter, memory in zip(drafts.drafters, drafts.memories, strict=True):
+        if memory is not None:
+            drafter.start([0], memory=seen)
         throwaway = BatchDrafts([drafter], Control(drafts.control.cost, ragged=True), max_length=8)
         for length in (3, 4):
             throwaway.propose([[1]], np.array([length]), tokens)
