@@ -124,7 +124,7 @@ def root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Make a small language model faster at one task: fewer forward passes, same quality.
+    """Make a small language model faster at one task: fewer forward passes, quality measured.
 
     Start with `tasc demo`, or with `tasc analyze DATA --tokenizer TOKENIZER` on your own examples.
     """
