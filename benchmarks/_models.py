@@ -6,7 +6,9 @@ benchmarks fine-tune that target: once as it is (the baseline) and once for each
 steps of the same rows.
 """
 
+import json
 import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,8 @@ class Preset:
         target_steps, tuning_steps: optimizer steps; a corpus of 0 tuning steps has a target and no variants.
         rows: of an optimizer step. Small steps: what limits the quality here is the number of steps that a core has time for.
         family: of the model, as transformers names it.
+        tokens: "own" for a tokenizer trained on the task, or a byte-level BPE one of the shared folder, of which the model
+            gets the part that the task uses.
     """
 
     metric: str
@@ -47,6 +51,7 @@ class Preset:
     layers: int = 4
     vocab_size: int = 4000
     family: str = "qwen2"
+    tokens: str = "own"
 
 
 PRESETS = {
@@ -70,13 +75,7 @@ def shared_split(corpus: str, split: str, preset: Preset) -> Tasks:
 
 def train_tokenizer(tasks: Tasks, vocab_size: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer of the task's prompts and completions."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    split = pre_tokenizers.Split(Regex(SPLIT), behavior="isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = _byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=[EOS],
@@ -84,7 +83,64 @@ def train_tokenizer(tasks: Tasks, vocab_size: int) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator([*tasks.prompts, *tasks.completions], trainer)
+    return _for_transformers(tokenizer)
+
+
+def used_part(name: str, texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """The part of a byte-level BPE tokenizer of the shared folder that `texts` use: the same tokens for them, in other ids.
+
+    A small model with the head of 151,665 rows that Qwen2.5 has would spend its time on rows that its task never needs.
+    """
+    whole = json.loads((SHARED / "tokenizers" / name / "tokenizer.json").read_text())["model"]
+    pairs = [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in whole["merges"]]
+    rank = {pair: k for k, pair in enumerate(pairs)}
+    tokenizer = _byte_level(models.BPE())
+    normalizer, splitter = tokenizer.normalizer, tokenizer.pre_tokenizer
+    assert normalizer is not None
+    assert splitter is not None
+    pieces = {piece for text in texts for piece, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))}
+    used = sorted({rank[pair] for piece in pieces for pair in _merges_of(piece, rank)})
+    merges = [pairs[k] for k in used]
+    spellings = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in merges)]
+    tokenizer.model = models.BPE(vocab={text: k for k, text in enumerate(spellings)}, merges=merges)
+    tokenizer.add_special_tokens([EOS])
+    return _for_transformers(tokenizer)
+
+
+def _merges_of(piece: str, rank: Mapping[tuple[str, ...], int]) -> Iterator[tuple[str, str]]:
+    """The merges that BPE makes in one piece, in their order."""
+    parts = list(piece)
+    while len(parts) > 1:
+        k = min(range(len(parts) - 1), key=lambda k: rank.get((parts[k], parts[k + 1]), len(rank)))
+        pair = parts[k], parts[k + 1]
+        if pair not in rank:
+            return
+        yield pair
+        parts[k : k + 2] = ["".join(pair)]
+
+
+def _byte_level(model: models.Model) -> Tokenizer:
+    """A tokenizer with everything of Qwen2.5's but the tokens."""
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.NFC()
+    split = pre_tokenizers.Split(Regex(SPLIT), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _for_transformers(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, pad_token=EOS, model_max_length=1024)
+
+
+def tokenizer_of(corpus: str, preset: Preset) -> PreTrainedTokenizerFast:
+    """The tokenizer of a corpus' target."""
+    if preset.tokens == "own":
+        return train_tokenizer(shared_split(corpus, "train", preset), preset.vocab_size)
+    splits = [shared_split(corpus, name, preset) for name in ("train", "validation", "test")]
+    return used_part(preset.tokens, (text for tasks in splits for text in (*tasks.prompts, *tasks.completions)))
 
 
 def train_target(
@@ -98,7 +154,7 @@ def train_target(
         return folder
     preset = preset or PRESETS[corpus]
     tasks = shared_split(corpus, "train", preset)
-    tokenizer = train_tokenizer(tasks, preset.vocab_size)
+    tokenizer = tokenizer_of(corpus, preset)
     end_id = tokenizer.convert_tokens_to_ids(EOS)
     assert isinstance(end_id, int)
     set_seed(seed)

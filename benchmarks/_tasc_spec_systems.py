@@ -26,6 +26,7 @@ from tasc.decode import (
 )
 from tasc.decode.hf import speculative
 from tasc.decode.profile import profile
+from tasc.draft.adapting import adapting
 from tasc.draft.build import build_drafter
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
@@ -232,7 +233,7 @@ def replayed(setup: Setup, name: str, rows: Tasks, batch: int) -> dict[str, Any]
         max_new_tokens=setup.limit, eos_id=end_ids(target.loaded.model, target.template),
         pad_id=target.template.eos_id, vocabulary=target.loaded.vocabulary,
     )  # fmt: skip
-    found = replay_log(drafter, log, control=Control(cost, max_draft=MAX_DRAFT))
+    found = replay_log(adapting(drafter), log, control=Control(cost, max_draft=MAX_DRAFT))
     for recorded, again in zip(log, found.requests, strict=True):
         if (recorded.drafted, recorded.accepted) != (again.drafted, again.accepted):
             raise SystemExit(f"{name}, batch {batch}: replay took other passes than decoding: {again} for {recorded}")

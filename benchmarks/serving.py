@@ -48,7 +48,7 @@ SCALE = {
     "medquad": ((16, 48, 96), 256, 32),
 }
 START_SECONDS = 600
-MAX_DRAFT = 10
+MAX_DRAFT = 24  # as SuffixDecoding has
 PLAIN = {"base": "plain vLLM", "ft": "TASC-ft"}  # the system that decodes a model without drafts
 
 

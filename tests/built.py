@@ -55,7 +55,7 @@ def _same(name: str, found: Any, expected: Any) -> None:
         np.testing.assert_array_equal(found, expected, err_msg=name)
     elif hasattr(found, "__dataclass_fields__"):
         for field in fields(found):
-            if not field.name.startswith("_") and not (field.name == "fingerprint" and "sample" in name):
+            if field.init and not (field.name == "fingerprint" and "sample" in name):
                 _same(f"{name}.{field.name}", getattr(found, field.name), getattr(expected, field.name))
     else:
         assert found == expected, name

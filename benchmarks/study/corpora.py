@@ -28,22 +28,25 @@ CORPORA = {
 
 
 class Size(NamedTuple):
-    """A model: its width and layers, steps of the target and of a run that gives no epochs, its family."""
+    """A model: its width and layers, steps of the target and of a run that gives no epochs, its family, whose tokens."""
 
     width: int
     layers: int
     target_steps: int
     steps: int
     family: str = "qwen2"
+    tokens: str = "own"
 
 
 SIZES = {
     "small": Size(128, 2, 600, 200),
     "medium": Size(128, 4, 1000, 200),
     "mistral": Size(128, 4, 1000, 200, "mistral"),
+    "qwen-tokens": Size(128, 2, 400, 150, tokens="qwen2.5"),
 }
 VOCABULARY = 2000  # base tokens of every task's own tokenizer
 BUDGETS = (0, 50, 150, 300, 500, 1000)
+SMALL_BUDGETS = (0, 25, 50, 100, 150, 250, 350)  # where H2 of Qwen2.5's tokens falls
 ROWS = 12_800  # runs are trained on the first so many rows: encoding all of EUR-LEX takes longer than a short run
 EPOCHS = {"massive_en": 3.0, "eurlex57k_short": 2.0}  # of the runs whose quality counts: 1,080 and 800 steps
 ABLATIONS: tuple[dict[str, Any], ...] = ({"pcs": 0.002}, {"merge_dropout": 0.2})
@@ -84,7 +87,9 @@ class Run:
     @property
     def vocabulary_folder(self) -> Path:
         limit = "" if self.pcs is None else f"-pcs{self.pcs:g}"
-        return WORK / "vocabularies" / f"{self.corpus}-m{self.budget}-n{self.n_max}{limit}"
+        tokens = SIZES[self.size].tokens
+        tokens = "" if tokens == "own" else f"-{tokens}"
+        return WORK / "vocabularies" / f"{self.corpus}{tokens}-m{self.budget}-n{self.n_max}{limit}"
 
     def vocabulary(self) -> EnrichedVocabulary | None:
         """The n-grams of Algorithm 1, mined now unless they are there."""
@@ -92,7 +97,7 @@ class Run:
             return None
         if not (self.vocabulary_folder / "enriched.json").exists():
             enrich(
-                split(self.corpus, "train"), base_tokenizer(self.corpus), budget=self.budget, n_max=self.n_max,
+                split(self.corpus, "train"), base_tokenizer(self.corpus, self.size), budget=self.budget, n_max=self.n_max,
                 method="paper", pcs=self.pcs, out=self.vocabulary_folder,
             )  # fmt: skip
         return EnrichedVocabulary.load(self.vocabulary_folder)
@@ -109,6 +114,7 @@ def grid() -> list[Run]:
         *[Run(c, "small", m, n if m else 4) for c in CORPORA for n in lengths[c] for m in BUDGETS if m or n == 4],
         *[Run(c, "small", m, seed=1) for c in two for m in BUDGETS],
         *[Run(c, "medium", m) for c in two for m in BUDGETS],
+        *[Run(c, "qwen-tokens", m) for c in ("massive_en", "snips") for m in SMALL_BUDGETS],
     ]
 
 
@@ -118,7 +124,7 @@ def longer() -> list[Run]:
     eurlex = [Run("eurlex57k_short", "medium", m, epochs=EPOCHS["eurlex57k_short"]) for m in (0, 1000, 500, 250)]
     family = [Run("eurlex57k_short", "mistral", m, epochs=EPOCHS["eurlex57k_short"]) for m in (0, 1000)]
     again = [Run("massive_en", "medium", m, seed=1, epochs=EPOCHS["massive_en"]) for m in (0, 500)]
-    by_epochs = [Run("massive_en", "medium", m, epochs=e) for e in (6.0, 1.0) for m in (0, 500)]
+    by_epochs = [Run("massive_en", "medium", m, epochs=e) for e in (6.0, 1.0, 10.0) for m in (0, 500)]
     ablations = [Run("massive_en", "medium", 500, epochs=EPOCHS["massive_en"], **one) for one in ABLATIONS]
     return [*massive, *eurlex, *family, *again, *by_epochs, *ablations]
 
@@ -128,7 +134,7 @@ def preset(corpus: str, size: str) -> Preset:
     model = SIZES[size]
     return Preset(
         metric, headline, words, model.target_steps, model.steps, hidden_size=model.width, layers=model.layers,
-        vocab_size=VOCABULARY, family=model.family,
+        vocab_size=VOCABULARY, family=model.family, tokens=model.tokens,
     )  # fmt: skip
 
 
@@ -140,10 +146,10 @@ def target(corpus: str, size: str) -> Path:
     return WORK / "targets" / f"{corpus}-{size}"
 
 
-def base_tokenizer(corpus: str) -> Any:
-    """Of every size's target: they are trained on the same texts, so they are the same."""
-    found = next(target(corpus, size) for size in SIZES if (target(corpus, size) / "tokenizer.json").exists())
-    return load_tokenizer(found)
+def base_tokenizer(corpus: str, size: str) -> Any:
+    """Of a size's target, or of another one's with the same tokens: they are made from the same texts, so they are the same."""
+    alike = [target(corpus, name) for name, other in SIZES.items() if other.tokens == SIZES[size].tokens]
+    return load_tokenizer(next(folder for folder in alike if (folder / "tokenizer.json").exists()))
 
 
 def train_all(runs: Iterable[Run], *, workers: int) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from built import SIZE, build, keyed_rows, many_rows
+from built import SIZE, build, drafts_of, keyed_rows, many_rows
 from drafters import Script
 from served import END, Served, Server
 from tasc.decode.batch import BatchDrafts
@@ -25,8 +25,8 @@ def free(**options) -> Control:
     return Control(FREE, **{"max_draft": MAX_DRAFT, "switch_off": False, "ragged": True} | options)
 
 
-def batch_of(*drafters, control: Control | None = None, max_length: int = WIDTH, **options) -> BatchDrafts:
-    return BatchDrafts(drafters, control or free(), max_length=max_length, **options)
+def batch_of(*drafters, control: Control | None = None, max_length: int = WIDTH, adapt=False, **options) -> BatchDrafts:
+    return BatchDrafts(drafters, control or free(), max_length=max_length, adapt=adapt, **options)
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +193,36 @@ def test_no_request_sees_another_s_text(believing):
         got = one_row(drafts, PROMPT, [9, 3])
         assert got == one_row(batch_of(believing), PROMPT, [9, 3])
         assert got[0][:2] != SECRET[2:4]
+
+
+LOOP = [9, 11] * 5
+
+
+@pytest.mark.parametrize("ends", [[END], []], ids=["finished", "at its limit"])
+def test_a_model_that_repeats_itself_is_believed_after_some_requests(believing, ends):
+    """Its weights were learnt from outputs without loops; the drafter itself stays as it is."""
+    before, first = drafts_of(believing, keyed_rows()[:5]), one_row(batch_of(believing, adapt=True), PROMPT, LOOP[:6])
+    drafts = batch_of(believing, adapt=True)
+    for k in range(20):
+        one_row(drafts, [7, 8, 20 + k], LOOP[:1], LOOP[1:] + ends)
+    after = one_row(drafts, PROMPT, LOOP[:6])
+    assert first != after == [[9, 11] * 3]
+    assert drafts_of(believing, keyed_rows()[:5]) == before
+    assert one_row(batch_of(believing, adapt=True), PROMPT, LOOP[:6]) == first
+
+
+def test_what_moves_or_comes_back_at_once_does_not_teach(believing):
+    drafts, server = batch_of(believing, adapt=True), Server(3, WIDTH)
+    requests = [Served([7, 8, 20 + k]) for k in range(2)]
+    for request in requests:
+        server.come(request)
+    drafts.propose(server.step(lambda _: [9]), server.lengths, server.tokens)
+    server.swap(0, 1)
+    drafts.propose(server.step(lambda _: [11]), server.lengths, server.tokens)
+    assert drafts.drafters[0].requests == 0
+    server.leave(requests[0])
+    drafts.propose(server.step(lambda _: [11]), server.lengths, server.tokens)
+    assert drafts.drafters[0].requests == 1
 
 
 @pytest.mark.parametrize("bonus", [[], [9]])

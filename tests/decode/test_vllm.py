@@ -210,7 +210,10 @@ FILES = {"drafters": {"": "a.tasc"}}
     [
         (None, "must be an object with 'drafters', got None"),
         ([], r"must be an object with 'drafters', got \[\]"),
-        (FILES | {"drafter": 1}, "unknown tasc option 'drafter'; known are cost, drafters, enabled, memory_tokens"),
+        (
+            FILES | {"drafter": 1},
+            "unknown tasc option 'drafter'; known are adapt, cost, drafters, enabled, memory_tokens",
+        ),
         ({}, "must name at least one drafter file, got {}; build one with 'tasc draft build'"),
         ({"drafters": {}}, "must name at least one drafter file"),
         ({"drafters": {"": 1}}, "must name at least one drafter file"),

@@ -42,7 +42,7 @@ def command(
     ] = None,
     max_draft: Annotated[
         int | None,
-        typer.Option(min=1, max=64, help="Most drafted tokens per row and pass. Default: as tuned, or 10."),
+        typer.Option(min=1, max=64, help="Most drafted tokens per row and pass. Default: as tuned, or 24."),
     ] = None,
     cost: Annotated[
         Path | None,
@@ -54,6 +54,12 @@ def command(
             min=0, help="Draft from so many tokens of finished outputs as well; 0: no request sees another's text."
         ),
     ] = 0,
+    adapt: Annotated[
+        bool,
+        typer.Option(
+            "--adapt/--no-adapt", help="Let the drafter's weights follow what the model writes; no text is kept."
+        ),
+    ] = True,
     min_gain: Annotated[
         float, typer.Option(min=0.0, help="Draft only where a pass is expected to gain this share over a plain one.")
     ] = 0.0,
@@ -79,6 +85,7 @@ def command(
         vocabulary=None if vocab is None else os.path.abspath(vocab),
         cost=None if cost is None else str(cost.resolve()),
         memory_tokens=memory_tokens,
+        adapt=adapt,
         min_gain=min_gain,
         switch_off=switch_off,
     )
@@ -142,8 +149,7 @@ def _check_vllm(*, strict: bool) -> str:
 
 def _check(options: "ServeOptions", model: str, rest: Sequence[str]) -> int:
     """Everything that can be known before the server starts; returns how long drafts are."""
-    from tasc.decode.drafting import MAX_DRAFT
-    from tasc.decode.vllm import check_names, load_drafters
+    from tasc.decode.vllm import MAX_DRAFT, check_names, load_drafters
     from tasc.draft.cost import StepCost
 
     names = _values(rest, "--served-model-name") or [model]

@@ -76,7 +76,7 @@ class Request:
 
 
 class Finished(NamedTuple):
-    """A request that left its slot after its end token: int32 ids, none behind the end, and whose drafts it got."""
+    """A request that left its slot: int32 ids, none behind an end token, and whose drafts it got."""
 
     prompt: NDArray[np.int32]
     output: NDArray[np.int32]
@@ -95,6 +95,8 @@ class Requests:
     Attributes:
         rows: by slot; None where nothing can be drafted.
         finished: those that the last call showed to be finished.
+        set_aside: those that it showed without a slot and without an end token, by the `id` of their `Request`: at
+            their limit, given up, or to come back.
 
     Examples:
         >>> requests, tokens = Requests([0]), np.array([[5, 6, 7, 0]], np.int32)
@@ -107,6 +109,7 @@ class Requests:
         self.end_ids, self.most_parked, self.most_tokens = list(end_ids), most_parked, most_tokens
         self.rows: list[Request | None] = []
         self.finished: list[Finished] = []
+        self.set_aside: dict[int, Finished] = {}
         self._seen = np.zeros((0, 0), np.int32)
         self._n_seen = np.zeros(0, np.int64)
         self._parked: OrderedDict[Key, list[Request]] = OrderedDict()
@@ -140,7 +143,7 @@ class Requests:
             drafters: of each row, whose drafts it gets; default: the first's.
         """
         n_rows = len(new_ids)
-        self.finished = []
+        self.finished, self.set_aside = [], {}
         self._fit(tokens)
         for slot, row in enumerate(self.rows[:n_rows]):
             if row is not None and drafters is not None and row.drafter != drafters[slot]:
@@ -182,10 +185,12 @@ class Requests:
     def _leave(self, slot: int, row: Request) -> None:
         """Take a request out of its slot: it is finished, or may come back."""
         held = self.ids(slot)
+        held = held[: len(held) - row.n_new + row.n_kept].copy() if row.ended else held.copy()
+        request = Finished(held[: row.n_prompt], held[row.n_prompt :], row.drafter)
         if row.ended:
-            held = held[: len(held) - row.n_new + row.n_kept].copy()
-            self.finished.append(Finished(held[: row.n_prompt], held[row.n_prompt :], row.drafter))
+            self.finished.append(request)
         else:
+            self.set_aside[id(row)] = request
             self._parked.setdefault((row.drafter, held.tobytes()), []).append(row)
             self._n_parked += 1
             self._parked_tokens += len(held)
@@ -200,6 +205,7 @@ class Requests:
         row = rows.pop(0)
         if not rows:
             del self._parked[key]
+        self.set_aside.pop(id(row), None)
         self._n_parked -= 1
         self._parked_tokens -= len(key[1]) // 4
         return row

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tasc.decode._requests import Request, Requests
+from tasc.decode._requests import Finished, Request, Requests
+from tasc.draft.adapting import Adapting, adapting
 from tasc.draft.control import Control
 from tasc.draft.drafter import Drafter
 from tasc.draft.interface import SOURCES, Draft, DraftState
@@ -54,8 +55,10 @@ class BatchDrafts:
             are shown prompts in merged form.
         memory_tokens: tokens of finished outputs that new requests of the same drafter draft from as well; 0 keeps
             every request to itself.
+        adapt: let each drafter's weights follow what the model writes (`tasc.draft.adapting.Adapting`).
 
     Attributes:
+        drafters: at work: `Adapting` those that adapt.
         stats: what was drafted and accepted.
         requests: what is known of the rows.
     """
@@ -68,8 +71,10 @@ class BatchDrafts:
         max_length: int,
         vocabulary: EnrichedVocabulary | None = None,
         memory_tokens: int = 0,
+        adapt: bool = True,
     ) -> None:
-        self.drafters, self.control = list(drafters), control
+        self.drafters = [adapting(one) if adapt else one for one in drafters]
+        self.control = control
         self.max_length, self.vocabulary = max_length, vocabulary
         self.memories = [Memory(max_tokens=memory_tokens) if memory_tokens else None for _ in drafters]
         self.stats = BatchStats()
@@ -127,11 +132,19 @@ class BatchDrafts:
         self._planned = []
 
     def _remember(self) -> None:
-        """Let new requests draft from finished ones, where that is wanted."""
+        """Let drafters learn from the requests that left, as far as that is wanted; only whole outputs are remembered."""
         for done in self.requests.finished:
+            self._learn(done)
             memory = self.memories[done.drafter]
             if memory is not None:
                 memory.add(self._shown(done.prompt), done.output)
+        for cut in self.requests.set_aside.values():
+            self._learn(cut)
+
+    def _learn(self, request: Finished) -> None:
+        drafter = self.drafters[request.drafter] if request.drafter >= 0 else None
+        if isinstance(drafter, Adapting):
+            drafter.learn(self._shown(request.prompt), request.output, memory=self.memories[request.drafter])
 
     def _proposed(self, slots: Sequence[int], least: float) -> dict[int, Draft]:
         """By slot, what its drafter proposes, see `propose_each`; no rows that have ended, or have no room or drafter."""

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from tasc.decode.forward import Target
 from tasc.decode.speculate import RequestStats, Row
+from tasc.draft.adapting import adapting
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
+from tasc.draft.interface import Learner
 from tasc.draft.options import Tuned
 from tasc.draft.recorded import Recorded, append_log
 from tasc.errors import FingerprintError, ModelError, OptionError
@@ -38,6 +40,8 @@ class Drafting:
             for if that is of the model's kind of device, else one typical of the device.
         min_gain: by what share a drafted pass must be expected to beat a plain one.
         switch_off: False keeps drafting even while it loses time.
+        adapt: let the drafter's weights follow what the model writes (`tasc.draft.adapting.Adapting`); the drafter itself
+            does not change.
         vocabulary: the n-grams the model was trained with. Prompts are in base ids and outputs are not, so the drafter
             is shown the prompt in merged form.
         record: a JSONL log to append each request to, or a function that takes the requests of a batch.
@@ -58,6 +62,7 @@ class Drafting:
         cost: StepCost | str | os.PathLike[str] | None = None,
         min_gain: float = 0.0,
         switch_off: bool = True,
+        adapt: bool = True,
         vocabulary: "EnrichedVocabulary | None" = None,
         record: str | os.PathLike[str] | Record | None = None,
     ) -> None:
@@ -67,6 +72,7 @@ class Drafting:
         if max_draft is None:
             max_draft = MAX_DRAFT if self._tuned is None else self._tuned.max_draft
         self.drafter, self.max_draft, self.vocabulary, self.record = drafter, max_draft, vocabulary, record
+        self.adapt, self._at_work = adapt, adapting(drafter) if adapt else drafter
         self.cost = StepCost.load(cost) if isinstance(cost, str | os.PathLike) else cost
         self._options: dict[str, Any] = {"max_draft": max_draft, "min_gain": min_gain, "switch_off": switch_off}
         self._control = None if self.cost is None else Control(self.cost, **self._options)
@@ -102,7 +108,9 @@ class Drafting:
 
     def fresh(self, *, record: str | os.PathLike[str] | Record | None = None) -> "Drafting":
         """The same drafter and options with nothing learnt yet, and another log or none."""
-        return Drafting(self.drafter, cost=self.cost, vocabulary=self.vocabulary, record=record, **self._options)
+        return Drafting(
+            self.drafter, cost=self.cost, adapt=self.adapt, vocabulary=self.vocabulary, record=record, **self._options
+        )
 
     def rows(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> list[Row]:
         """Rows to decode, each with its own state of the drafter."""
@@ -111,12 +119,17 @@ class Drafting:
         for index, (prompt, limit) in enumerate(zip(prompts, limits, strict=True)):
             # a prompt may hold an earlier output of the model, hence in merged form
             seen = list(prompt) if self.vocabulary is None else self.vocabulary.remerge(prompt).tolist()
-            rows.append(Row(index, list(prompt), limit, self.drafter.start(seen), seen))
+            rows.append(Row(index, list(prompt), limit, self._at_work.start(seen), seen))
             begin, rows[-1].draft_seconds = time.perf_counter(), time.perf_counter() - begin
         return rows
 
     def finish(self, rows: Sequence[Row]) -> list[RequestStats]:
-        """Statistics of a batch that is done; writes them down where that was asked for."""
+        """Statistics of a batch that is done, which the drafter learns from; writes them down where that was asked for."""
+        if isinstance(self._at_work, Learner):
+            for row in rows:
+                begin = time.perf_counter()
+                self._at_work.learn(row.seen, row.ids)
+                row.draft_seconds += time.perf_counter() - begin
         if self.record is not None:
             recorded = [row.recorded(slot) for slot, row in enumerate(rows)]
             if callable(self.record):
@@ -128,7 +141,7 @@ class Drafting:
     def _about(self) -> dict[str, Any]:
         cost = (self.cost or (self._control and self._control.cost)) or StepCost.default()
         about = {"fingerprint": self.drafter.fingerprint, "preset": getattr(self.drafter, "preset", None)}
-        return about | self._options | {"cost": cost.to_json()}
+        return about | self._options | {"adapt": self.adapt, "cost": cost.to_json()}
 
 
 def curve_for(device: str, tuned: Tuned | None) -> StepCost:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tasc.decode._vllm_repair import repair_sampling
 from tasc.decode.batch import BatchDrafts, BatchStats
 from tasc.decode.drafting import check_drafter, curve_for
+from tasc.draft.adapting import Adapting
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
 from tasc.draft.drafter import Drafter
@@ -28,6 +29,7 @@ from tasc.errors import ModelError, OptionError
 from tasc.vocab.vocabulary import FILE_NAME, EnrichedVocabulary
 
 MOST_MEMORY = 1 << 24
+MAX_DRAFT = 24  # of a drafter that was not tuned; rows are not padded to the longest draft here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class ServeOptions:
         cost: step-cost file of `tasc profile --engine vllm`; default: the curve that the drafter was tuned for if that was
             measured in vLLM on the same kind of device, else one typical of the device.
         memory_tokens: tokens of finished outputs that later requests draft from as well; 0: each request for itself.
+        adapt: let the drafters' weights follow what the model writes (`tasc.draft.adapting.Adapting`).
         min_gain: by what share a drafted pass must be expected to beat a plain one.
         switch_off: False keeps drafting even while it loses time.
         enabled: False drafts nothing, with everything else as it is.
@@ -53,13 +56,14 @@ class ServeOptions:
     vocabulary: str | None = None
     cost: str | None = None
     memory_tokens: int = 0
+    adapt: bool = True
     min_gain: float = 0.0
     switch_off: bool = True
     enabled: bool = True
 
     def __post_init__(self) -> None:
         kinds: dict[str, Any] = {"drafters": dict, "memory_tokens": int, "min_gain": int | float}
-        kinds |= {"vocabulary": str | None, "cost": str | None, "switch_off": bool, "enabled": bool}
+        kinds |= {"vocabulary": str | None, "cost": str | None, "adapt": bool, "switch_off": bool, "enabled": bool}
         for name, kind in kinds.items():
             value = getattr(self, name)
             if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
@@ -168,6 +172,7 @@ class Proposer:
             max_length=model.max_model_len,
             vocabulary=vocabulary,
             memory_tokens=options.memory_tokens,
+            adapt=options.adapt,
         )
         _warm_up(self._drafts)
         if vllm_config.device_config.device_type == "cpu":
@@ -259,6 +264,9 @@ def _warm_up(drafts: BatchDrafts) -> None:
     for drafter, memory in zip(drafts.drafters, drafts.memories, strict=True):
         if memory is not None:
             drafter.start([0], memory=seen)
+        if isinstance(drafter, Adapting):
+            drafter = drafter.drafter
+            Adapting(drafter).learn([0], [0])
         throwaway = BatchDrafts([drafter], Control(drafts.control.cost, ragged=True), max_length=8)
         for length in (3, 4):
             throwaway.propose([[1]], np.array([length]), tokens)

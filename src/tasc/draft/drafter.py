@@ -50,6 +50,7 @@ class Drafter:
         sample: rows that taught the weights; None where they must not be kept.
         reliability: predicted against observed acceptance on rows that taught nothing; None if nothing was learnt.
         tuned: how to decode with it; None before `tasc tune`.
+        model: what makes the drafts from all this.
 
     Examples:
         >>> outputs = TokenCorpus.from_rows([[5, 6, 7], [5, 6, 8]] * 3)
@@ -69,7 +70,7 @@ class Drafter:
     sample: Sample | None
     reliability: Reliability | None
     tuned: Tuned | None = None
-    _model: "Mixture | PaperDrafter" = field(init=False, repr=False)
+    model: "Mixture | PaperDrafter" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         options, index = self.options, self.index
@@ -77,7 +78,7 @@ class Drafter:
             model = PaperDrafter(index, n_max=options.n_max, p_min=options.p_min, lam=options.lam)
         else:
             model = Mixture(index, index.row_starts, self.neighbours, self.variants, self.weights)
-        object.__setattr__(self, "_model", model)
+        object.__setattr__(self, "model", model)
 
     @property
     def fingerprint(self) -> str:
@@ -116,9 +117,9 @@ class Drafter:
             prompt_ids: the whole prompt, template included.
             memory: outputs seen at run time, to draft from as well; preset "best" only.
         """
-        if memory is None or isinstance(self._model, PaperDrafter):
-            return self._model.start(prompt_ids)
-        return self._model.start(prompt_ids, memory=memory)
+        if memory is None or isinstance(self.model, PaperDrafter):
+            return self.model.start(prompt_ids)
+        return self.model.start(prompt_ids, memory=memory)
 
     def require(self, fingerprint: str) -> None:
         """Raise FingerprintError unless the drafter speaks the ids of the tokenizer with this fingerprint."""
@@ -245,10 +246,10 @@ class Drafter:
             DataError: prompts and outputs do not belong together.
             OptionError: the preset has no weights.
         """
-        if isinstance(self._model, PaperDrafter):
+        if isinstance(self.model, PaperDrafter):
             raise OptionError("preset paper has no weights to learn; build the drafter with preset best")
         _check_rows(outputs, prompts, self.vocab_size, self.eos_id)
-        weights, reliability = learning.teach(self._model, prompts, outputs)
+        weights, reliability = learning.teach(self.model, prompts, outputs)
         return replace(self, weights=weights, reliability=reliability)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -1,7 +1,7 @@
 """What every drafter offers, ours and the rivals': a state per request that proposes the tokens to come. Knows ids only."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ class DraftState(Protocol):
 
 
 class Drafts(Protocol):
-    """A drafter: read-only, shared by all requests.
+    """A drafter, shared by all requests; read-only unless it is a `Learner`.
 
     Attributes:
         fingerprint: the tokenizer whose ids it speaks; `""` fits any.
@@ -53,4 +53,13 @@ class Drafts(Protocol):
 
     def start(self, prompt_ids: Ids) -> DraftState:
         """The memory of one request, which begins with this prompt."""
+        ...
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """What a drafter that learns from request to request has beside what `Drafts` asks for."""
+
+    def learn(self, prompt_ids: Ids, output_ids: Ids) -> None:
+        """Take in a finished request: the prompt as `start` got it, and all that the target produced."""
         ...

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from tasc.corpus import TokenCorpus
 from tasc.draft import _candidates, _features, _fit, _sources
+from tasc.draft.memory import Memory
 from tasc.draft.mixture import Mixture
 
 EPOCHS = 12
@@ -74,16 +75,47 @@ def observe(mixture: Mixture, prompts: TokenCorpus, outputs: TokenCorpus) -> Obs
     lengths = outputs.lengths + 1
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     n = int(offsets[-1])
-    n_found, gold = np.empty(n, np.int32), np.empty(n, np.int32)
-    features = np.zeros((n, _sources.MOST + 1, _features.FEATURES), np.int32)
+    all_rows = _unobserved(n, offsets)
     for row in range(len(outputs)):
         output = np.append(outputs[row], np.int32(index.eos_id))
-        memory = mixture.begin(np.ascontiguousarray(prompts[row]), room=len(output))
         part = slice(int(offsets[row]), int(offsets[row + 1]))
-        _candidates.observe(
-            *mixture.lookup(), memory, index.start_id, output, n_found[part], gold[part], features[part]
-        )
-    return Observed(n_found, gold, features, offsets)
+        _observe(mixture, np.ascontiguousarray(prompts[row]), output, all_rows, part)
+    return all_rows
+
+
+def observe_row(
+    mixture: Mixture, prompt: NDArray[np.int32], output: NDArray[np.int32], *, memory: Memory | None = None
+) -> Observed:
+    """`observe` for one output as it was written, end token included if it ended.
+
+    Args:
+        prompt, output: int32, shape (n,).
+        memory: outputs seen at run time, to draft from as well.
+    """
+    row = _unobserved(len(output), np.array([0, len(output)]))
+    _observe(mixture, prompt, output, row, slice(0, len(output)), memory)
+    return row
+
+
+def _unobserved(n: int, offsets: NDArray[np.int64]) -> Observed:
+    features = np.zeros((n, _sources.MOST + 1, _features.FEATURES), np.int32)
+    return Observed(np.empty(n, np.int32), np.empty(n, np.int32), features, offsets)
+
+
+def _observe(
+    mixture: Mixture, prompt: NDArray[np.int32], output: NDArray[np.int32], into: Observed, part: slice,
+    memory: Memory | None = None,
+) -> None:  # fmt: skip
+    state = mixture.begin(prompt, seen=memory, room=len(output))
+    _candidates.observe(
+        *mixture.lookup(),
+        state,
+        mixture.index.start_id,
+        output,
+        into.n_found[part],
+        into.gold[part],
+        into.features[part],
+    )
 
 
 def learn(observed: Observed, chosen: NDArray[np.bool_], *, epochs: int = EPOCHS, seed: int = 0) -> NDArray[np.float32]:

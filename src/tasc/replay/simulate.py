@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
-from tasc.draft.interface import SOURCES, Drafts, DraftState, Ids
+from tasc.draft.interface import SOURCES, Drafts, DraftState, Ids, Learner
 from tasc.draft.recorded import Recorded
 from tasc.errors import DataError, OptionError
 
@@ -291,6 +291,9 @@ class _Run:
         while live := [row for row in live if row.place < len(row.output)]:
             self._pass(live, fed)
             fed = 1
+        if isinstance(self.drafter, Learner):
+            for row in rows:
+                self.drafter.learn(row.prompt, row.output)
 
     def _pass(self, live: list[_Row], fed: int) -> None:
         drafts = self._drafts(live, fed)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tasc.draft.control import Control
-from tasc.draft.interface import SOURCES, Draft, Drafts, DraftState, Ids
+from tasc.draft.interface import SOURCES, Draft, Drafts, DraftState, Ids, Learner
 from tasc.draft.recorded import Recorded
 from tasc.replay.simulate import replay_log
 
@@ -44,7 +44,7 @@ def passes_of(
     """The passes of each request of a log.
 
     Args:
-        drafter: the one of that run.
+        drafter: the one of that run, `adapting` if it adapted there.
         requests: the whole log, in its order: the control learns from request to request.
         control: fresh, with the options of that run.
         progress: called with the number of rows done since its last call.
@@ -87,6 +87,11 @@ class _Watched:
         """See `Drafts`."""
         self.proposals.append([])
         return _WatchedState(self.drafter.start(prompt_ids), self.proposals[-1])
+
+    def learn(self, prompt_ids: Ids, output_ids: Ids) -> None:
+        """See `Learner`."""
+        if isinstance(self.drafter, Learner):
+            self.drafter.learn(prompt_ids, output_ids)
 
 
 class _WatchedState:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from tasc.corpus import TokenCorpus
 from tasc.draft import Draft, Drafter, DraftState
+from tasc.draft.adapting import adapting
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
-from tasc.draft.interface import Ids
+from tasc.draft.interface import Drafts, Ids, Learner
 from tasc.draft.options import Options, Tuned
 from tasc.errors import DataError, OptionError
 from tasc.evals.stats import Difference, Interval, Ratio, bootstrap_ci, paired_bootstrap
@@ -277,7 +278,7 @@ def _predict(
 ) -> Predicted:
     """What decoding rows would take, with the drafter's own times as they are here."""
     with progress(f"replaying held-out rows, max draft {max_draft}", total=len(rows)) as advance:
-        result, proposals = _replay(drafter, rows, cost, batch_size, max_draft, advance)
+        result, proposals = _replay(adapting(drafter), rows, cost, batch_size, max_draft, advance)
     first = [row for row, request in enumerate(result.requests) if request.slot == 0]
     n_rows = np.diff([*first, len(rows)]).astype(np.float64)
     own_us = result.start_us * n_rows + result.propose_us * np.add.reduceat(proposals, first)
@@ -285,7 +286,7 @@ def _predict(
 
 
 def _replay(
-    drafter: Drafter, rows: Rows, cost: StepCost, batch_size: int, max_draft: int, advance: Callable[[int], None]
+    drafter: Drafts, rows: Rows, cost: StepCost, batch_size: int, max_draft: int, advance: Callable[[int], None]
 ) -> tuple[ReplayResult, NDArray[np.int64]]:
     """Replay as decoding does it, with a control that knows nothing yet; and the proposals made for each row."""
     counted = _Counted(drafter)
@@ -335,13 +336,17 @@ def _batch_ms(result: ReplayResult, cost: StepCost, passes_of: Callable[..., lis
 class _Counted:
     """A drafter whose proposals are counted, request by request."""
 
-    def __init__(self, drafter: Drafter) -> None:
+    def __init__(self, drafter: Drafts) -> None:
         self.drafter, self.fingerprint, self.vocab_size = drafter, drafter.fingerprint, drafter.vocab_size
         self.states: list[_CountedState] = []
 
     def start(self, prompt_ids: Ids) -> "_CountedState":
         self.states.append(_CountedState(self.drafter.start(prompt_ids)))
         return self.states[-1]
+
+    def learn(self, prompt_ids: Ids, output_ids: Ids) -> None:
+        if isinstance(self.drafter, Learner):
+            self.drafter.learn(prompt_ids, output_ids)
 
 
 class _CountedState:
