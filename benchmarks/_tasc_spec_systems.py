@@ -26,7 +26,7 @@ from tasc.decode import (
 )
 from tasc.decode.hf import speculative
 from tasc.decode.profile import profile
-from tasc.draft.adapting import adapting
+from tasc.draft.adaptive import adaptive
 from tasc.draft.build import build_drafter
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
@@ -233,7 +233,7 @@ def replayed(setup: Setup, name: str, rows: Tasks, batch: int) -> dict[str, Any]
         max_new_tokens=setup.limit, eos_id=end_ids(target.loaded.model, target.template),
         pad_id=target.template.eos_id, vocabulary=target.loaded.vocabulary,
     )  # fmt: skip
-    found = replay_log(adapting(drafter), log, control=Control(cost, max_draft=MAX_DRAFT))
+    found = replay_log(adaptive(drafter), log, control=Control(cost, max_draft=MAX_DRAFT))
     for recorded, again in zip(log, found.requests, strict=True):
         if (recorded.drafted, recorded.accepted) != (again.drafted, again.accepted):
             raise SystemExit(f"{name}, batch {batch}: replay took other passes than decoding: {again} for {recorded}")
@@ -245,7 +245,7 @@ def plain(target: Target, limit: int) -> Complete:
 
 
 def with_drafts(target: Target, limit: int, drafter: Any, cost: StepCost) -> Complete:
-    """Our loop with any drafter. The same object serves all rounds, as in a service."""
+    """Our loop with any drafter; each round begins with what the drafter's file says."""
     whole = cost is ALL_OF_IT
     drafting = speculative(
         drafter, max_draft=MAX_DRAFT, cost=cost, switch_off=not whole, vocabulary=target.loaded.vocabulary

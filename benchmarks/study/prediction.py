@@ -1,7 +1,7 @@
 """What was known before training, and the runtime that came out (the paper's section 6.1 and Appendix E).
 
 A configuration is a corpus, a size of model, a longest n-gram and a seed; only the budget varies inside one. Its models take
-turns on the same test rows, greedy, one at a time: those that all of them complete in the task's form, since a model after a
+turns, a few rows each, on the same test rows, greedy, one at a time: those that all of them complete in the task's form, since a model after a
 short training does not always end, and then its runtime says nothing about its tokens. Predictors: H2 of the merged training outputs, which should rise where runtime
 falls, and the expected time of `tasc enrich --budget auto`: expected steps of *validation* outputs times the time of a step.
 """
@@ -29,7 +29,7 @@ from tasc.files import write_json
 from tasc.vocab import EnrichedVocabulary
 from tasc.vocab.budget import cost_of
 
-ROWS, ROUNDS = 80, 5
+ROWS, ROUNDS, TURN = 80, 9, 4
 TURNS, PASSES = 4, 20  # of each size of head; the fastest counts
 # the sign of Kendall's tau with runtime, if the predictor is right
 PREDICTORS = {"h2_nats": -1, "steps": 1, "expected_steps": 1, "steps_ms": 1, "expected_ms": 1}
@@ -97,7 +97,7 @@ def _measured(runs: Sequence[Run]) -> dict[str, Any]:
     ended = np.array([done.generated.ended for done in completed])
     wrong = np.array([_malformed(metric, done.texts, rows.completions) for done in completed])
     kept = np.flatnonzero((ended & ~wrong).all(axis=0))
-    speeds = measure_speed(systems, [rows[int(i)] for i in kept], batch_size=1, rounds=ROUNDS)
+    speeds = measure_speed(systems, [rows[int(i)] for i in kept], batch_size=1, rounds=ROUNDS, turn=TURN)
     found = [
         run.to_json() | before | {
             "ms_per_output": speed.ms.median,

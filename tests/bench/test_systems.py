@@ -67,6 +67,11 @@ def test_systems_take_turns_and_ratios_are_taken_round_by_round():
     progress = Recorder()
     a, b = measure_speed(systems, ROWS.rows[:4], batch_size=2, rounds=3, progress=progress)
     assert calls == [("a", 4, 2), ("b", 4, 2)] * 3
+    calls.clear()
+    c, d = measure_speed(systems, ROWS.rows[:4], batch_size=2, rounds=2, turn=3)
+    assert calls == [("a", 3, 2), ("b", 3, 2), ("a", 1, 2), ("b", 1, 2)] * 2
+    assert math.isclose(c.ms.median, a.ms.median)
+    assert math.isclose(d.ms.median, b.ms.median)
     assert a.ratio.values == (1.0, 1.0, 1.0)
     assert all(math.isclose(ratio, 2.5) for ratio in b.ratio.values)
     assert math.isclose(b.ms.median, 40.0)

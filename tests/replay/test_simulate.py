@@ -13,7 +13,7 @@ from drafters import Script, random_drafter, wrong_at
 from tasc.corpus import TokenCorpus, load_tokenizer
 from tasc.decode import Drafting, generate
 from tasc.draft import Drafter
-from tasc.draft.adapting import adapting
+from tasc.draft.adaptive import adaptive
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
 from tasc.draft.index import Index
@@ -86,7 +86,7 @@ def test_passes_are_those_of_a_real_run(llama, plain, tmp_path, name, cost, batc
     recorded = read_log(log).requests
     if name == "wrong":  # the same draws again
         drafter = random_drafter(0)
-    result = replay_log(adapting(drafter), recorded, control=Control(COSTS[cost], **options))
+    result = replay_log(adaptive(drafter), recorded, control=Control(COSTS[cost], **options))
     assert [(r.drafted, r.accepted) for r in result.requests] == [(r.drafted, r.accepted) for r in recorded]
     assert result.passes == sum(r.passes for r in recorded)
     assert result.tokens_per_pass == sum(len(r.output_ids) for r in recorded) / result.passes

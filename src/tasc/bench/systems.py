@@ -102,7 +102,13 @@ def measure_quality(
 
 
 def measure_speed(
-    systems: Sequence[System], rows: Sequence[Row], *, batch_size: int, rounds: int, progress: Progress = silent
+    systems: Sequence[System],
+    rows: Sequence[Row],
+    *,
+    batch_size: int,
+    rounds: int,
+    turn: int | None = None,
+    progress: Progress = silent,
 ) -> list[Speed]:
     """Time each system on the same rows, in rounds in which they take turns.
 
@@ -111,6 +117,8 @@ def measure_speed(
         rows: rows to complete in each round.
         batch_size: rows in one forward pass.
         rounds: measurements of each system.
+        turn: rows that a system completes before the next one has its turn; short turns meet the same bursts of other
+            work. Default: all, for systems that learn from row to row.
         progress: see `tasc.progress.Progress`.
     """
     from tasc.decode import Timing
@@ -119,8 +127,13 @@ def measure_speed(
     total = rounds * len(systems) * len(rows)
     with progress(f"timing in turns, batch {batch_size}", total=total, unit="rows") as advance:
         for _ in range(rounds):
-            for values, system in zip(ms, systems, strict=True):
-                values.append(system.complete(rows, batch_size, advance).generated.ms_per_output)
+            spent = [0.0] * len(systems)
+            for start in range(0, len(rows), turn or len(rows)):
+                some = rows[start : start + (turn or len(rows))]
+                for place, system in enumerate(systems):
+                    spent[place] += system.complete(some, batch_size, advance).generated.ms_per_output * len(some)
+            for values, total_ms in zip(ms, spent, strict=True):
+                values.append(total_ms / len(rows))
     ratios = [[reference / own for reference, own in zip(ms[0], values, strict=True)] for values in ms]
     return [Speed(batch_size, Timing(tuple(m)), Timing(tuple(r))) for m, r in zip(ms, ratios, strict=True)]
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 TokensOption = Annotated[
     str | None,
-    typer.Option(help="Tokens per row and pass, ascending from 1. Default: 1,2,4,8,16, with vLLM 1,2,4,8,11."),
+    typer.Option(help="Tokens per row and pass, ascending from 1. Default: 1,2,4,8,16, with vLLM 1,2,4,8,16,25."),
 ]
 BatchSizesOption = Annotated[
     str | None, typer.Option(help="Rows in a pass, ascending. Default: 1,8, with vLLM 1,8,32.")
@@ -41,7 +41,7 @@ def command(
     Times passes over some tokens of each row, at several batch sizes and context lengths. `tasc generate --cost`,
     `tasc.speculative(cost=...)` and `tasc serve --cost` draft by this curve instead of a typical one.
     """
-    usual_tokens, usual_sizes = ("1,2,4,8,16", "1,8") if engine == "transformers" else ("1,2,4,8,11", "1,8,32")
+    usual_tokens, usual_sizes = ("1,2,4,8,16", "1,8") if engine == "transformers" else ("1,2,4,8,16,25", "1,8,32")
     given = {"tokens": tokens or usual_tokens, "batch-sizes": batch_sizes or usual_sizes, "contexts": contexts}
     axes = [_numbers(name, text) for name, text in given.items()]
     if engine == "vllm":

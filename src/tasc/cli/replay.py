@@ -116,7 +116,7 @@ def _replay_data(
     contenders: Sequence[tuple[str, "Drafts"]], prompts: Any, outputs: Any, cost: "StepCost", whole: dict[str, Any]
 ) -> dict[str, Any]:
     """Each drafter twice: whole drafts for the tokens per pass, and as decoding does it for the time."""
-    from tasc.draft.adapting import adapting
+    from tasc.draft.adaptive import adaptive
     from tasc.draft.control import Control
     from tasc.replay import replay
 
@@ -126,7 +126,7 @@ def _replay_data(
             by_length = replay(drafter, prompts, outputs, name=name, cost=cost, **whole)
             control = Control(cost, max_draft=whole["max_draft"])
             decoded = replay(
-                adapting(drafter),
+                adaptive(drafter),
                 prompts,
                 outputs,
                 control=control,
@@ -155,7 +155,7 @@ def _replay_log(
     max_draft: int | None,
     limit: int | None,
 ) -> dict[str, Any]:
-    from tasc.draft.adapting import adapting
+    from tasc.draft.adaptive import adaptive
     from tasc.draft.control import Control
     from tasc.draft.cost import StepCost
     from tasc.replay import replay_log
@@ -175,7 +175,7 @@ def _replay_log(
     results = []
     with progress("replaying", total=len(requests) * len(contenders)) as advance:
         for name, one in contenders:
-            at_work = adapting(one) if log.about.get("adapt") else one
+            at_work = adaptive(one) if log.about.get("adapt") else one
             done = replay_log(at_work, requests, name=name, control=Control(curve, **chosen), progress=advance)
             same = all(
                 (a.drafted, a.accepted) == (b.drafted, b.accepted) for a, b in zip(done.requests, requests, strict=True)

@@ -58,15 +58,17 @@ class Request:
         state: its drafter's memory, made when it is first asked for.
         fed: its tokens that the memory knows.
         sources: of the tokens drafted for its next pass.
+        was_aside: whether it ever lost its slot in a call that did not bring it back.
     """
 
-    __slots__ = ("drafter", "ended", "fed", "n_kept", "n_new", "n_prompt", "sources", "state")
+    __slots__ = ("drafter", "ended", "fed", "n_kept", "n_new", "n_prompt", "sources", "state", "was_aside")
 
     def __init__(self, n_prompt: int, drafter: int) -> None:
         self.n_prompt, self.drafter = n_prompt, drafter
         self.fed = n_prompt
         self.state: DraftState | None = None
         self.sources: bytes = b""
+        self.was_aside = False
         self.bring((), -1)
 
     def bring(self, new: Sequence[int], end_id: int) -> None:
@@ -95,8 +97,8 @@ class Requests:
     Attributes:
         rows: by slot; None where nothing can be drafted.
         finished: those that the last call showed to be finished.
-        set_aside: those that it showed without a slot and without an end token, by the `id` of their `Request`: at
-            their limit, given up, or to come back.
+        set_aside: those that it showed, for the first time, without a slot and without an end token: at their limit, given
+            up, or to come back.
 
     Examples:
         >>> requests, tokens = Requests([0]), np.array([[5, 6, 7, 0]], np.int32)
@@ -109,7 +111,7 @@ class Requests:
         self.end_ids, self.most_parked, self.most_tokens = list(end_ids), most_parked, most_tokens
         self.rows: list[Request | None] = []
         self.finished: list[Finished] = []
-        self.set_aside: dict[int, Finished] = {}
+        self.set_aside: dict[Request, Finished] = {}
         self._seen = np.zeros((0, 0), np.int32)
         self._n_seen = np.zeros(0, np.int64)
         self._parked: OrderedDict[Key, list[Request]] = OrderedDict()
@@ -176,9 +178,13 @@ class Requests:
             drafter, end = 0 if drafters is None else drafters[slot], int(totals[slot])
             begin = end - int(n_new[slot])
             found = self._unpark((drafter, tokens[slot, :begin].tobytes()))
+            if found is not None:
+                self.set_aside.pop(found, None)
             self.rows[slot] = found or Request(begin, drafter)
             self._seen[slot, :end] = tokens[slot, :end]
             self._n_seen[slot] = end
+        for row in self.set_aside:
+            row.was_aside = True
         while self._n_parked > self.most_parked or self._parked_tokens > self.most_tokens:
             self._unpark(next(iter(self._parked)))
 
@@ -190,7 +196,8 @@ class Requests:
         if row.ended:
             self.finished.append(request)
         else:
-            self.set_aside[id(row)] = request
+            if not row.was_aside:
+                self.set_aside[row] = request
             self._parked.setdefault((row.drafter, held.tobytes()), []).append(row)
             self._n_parked += 1
             self._parked_tokens += len(held)
@@ -205,7 +212,6 @@ class Requests:
         row = rows.pop(0)
         if not rows:
             del self._parked[key]
-        self.set_aside.pop(id(row), None)
         self._n_parked -= 1
         self._parked_tokens -= len(key[1]) // 4
         return row

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasc.decode._requests import Finished, Request, Requests
-from tasc.draft.adapting import Adapting, adapting
+from tasc.draft.adaptive import AdaptiveDrafter, adaptive
 from tasc.draft.control import Control
 from tasc.draft.drafter import Drafter
 from tasc.draft.interface import SOURCES, Draft, DraftState
@@ -55,10 +55,10 @@ class BatchDrafts:
             are shown prompts in merged form.
         memory_tokens: tokens of finished outputs that new requests of the same drafter draft from as well; 0 keeps
             every request to itself.
-        adapt: let each drafter's weights follow what the model writes (`tasc.draft.adapting.Adapting`).
+        adapt: let each drafter's weights follow what the model writes (`tasc.draft.adaptive.AdaptiveDrafter`).
 
     Attributes:
-        drafters: at work: `Adapting` those that adapt.
+        drafters: at work: `AdaptiveDrafter` those that adapt.
         stats: what was drafted and accepted.
         requests: what is known of the rows.
     """
@@ -73,7 +73,7 @@ class BatchDrafts:
         memory_tokens: int = 0,
         adapt: bool = True,
     ) -> None:
-        self.drafters = [adapting(one) if adapt else one for one in drafters]
+        self.drafters: list[AdaptiveDrafter | Drafter] = [adaptive(one) if adapt else one for one in drafters]
         self.control = control
         self.max_length, self.vocabulary = max_length, vocabulary
         self.memories = [Memory(max_tokens=memory_tokens) if memory_tokens else None for _ in drafters]
@@ -143,7 +143,7 @@ class BatchDrafts:
 
     def _learn(self, request: Finished) -> None:
         drafter = self.drafters[request.drafter] if request.drafter >= 0 else None
-        if isinstance(drafter, Adapting):
+        if isinstance(drafter, AdaptiveDrafter):
             drafter.learn(self._shown(request.prompt), request.output, memory=self.memories[request.drafter])
 
     def _proposed(self, slots: Sequence[int], least: float) -> dict[int, Draft]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasc.decode.forward import Target
 from tasc.decode.speculate import RequestStats, Row
-from tasc.draft.adapting import adapting
+from tasc.draft.adaptive import adaptive
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
 from tasc.draft.interface import Learner
@@ -30,8 +30,9 @@ Record = Callable[[list[Recorded]], None]
 class Drafting:
     """Drafts for the requests of one model.
 
-    It carries over from request to request how well drafts pay (`tasc.draft.control.Control`), so give each model and
-    task its own, and do not share one between threads; the drafter itself may be shared.
+    It carries over from request to request how well drafts pay (`tasc.draft.control.Control`) and which of the drafter's
+    sources to believe (`tasc.draft.adaptive.AdaptiveDrafter`), so give each model and task its own, and do not share one
+    between threads; the drafter itself may be shared.
 
     Args:
         drafter: what proposes, in the ids of the model.
@@ -40,8 +41,7 @@ class Drafting:
             for if that is of the model's kind of device, else one typical of the device.
         min_gain: by what share a drafted pass must be expected to beat a plain one.
         switch_off: False keeps drafting even while it loses time.
-        adapt: let the drafter's weights follow what the model writes (`tasc.draft.adapting.Adapting`); the drafter itself
-            does not change.
+        adapt: let the drafter's weights follow what the model writes; the drafter itself does not change.
         vocabulary: the n-grams the model was trained with. Prompts are in base ids and outputs are not, so the drafter
             is shown the prompt in merged form.
         record: a JSONL log to append each request to, or a function that takes the requests of a batch.
@@ -72,7 +72,7 @@ class Drafting:
         if max_draft is None:
             max_draft = MAX_DRAFT if self._tuned is None else self._tuned.max_draft
         self.drafter, self.max_draft, self.vocabulary, self.record = drafter, max_draft, vocabulary, record
-        self.adapt, self._at_work = adapt, adapting(drafter) if adapt else drafter
+        self.adapt, self._at_work = adapt, adaptive(drafter) if adapt else drafter
         self.cost = StepCost.load(cost) if isinstance(cost, str | os.PathLike) else cost
         self._options: dict[str, Any] = {"max_draft": max_draft, "min_gain": min_gain, "switch_off": switch_off}
         self._control = None if self.cost is None else Control(self.cost, **self._options)

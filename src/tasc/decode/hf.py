@@ -87,8 +87,8 @@ def speculative(drafter: "Drafts", **options: Any) -> Speculative:
         options: see `tasc.decode.drafting.Drafting`: max_draft, cost, min_gain, switch_off, adapt, vocabulary, record.
 
     Returns:
-        An object for one model and task, to be used for all its requests: it carries over how well drafts pay. Its
-        `requests` holds the statistics of the last call.
+        An object for one model and task, to be used for all its requests: it carries over how well drafts pay and which
+        of the drafter's sources to believe. Its `requests` holds the statistics of the last call.
 
     Raises:
         OptionError: a value out of range.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tasc.decode._vllm_repair import repair_sampling
 from tasc.decode.batch import BatchDrafts, BatchStats
 from tasc.decode.drafting import check_drafter, curve_for
-from tasc.draft.adapting import Adapting
+from tasc.draft.adaptive import AdaptiveDrafter
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
 from tasc.draft.drafter import Drafter
@@ -43,7 +43,7 @@ class ServeOptions:
         cost: step-cost file of `tasc profile --engine vllm`; default: the curve that the drafter was tuned for if that was
             measured in vLLM on the same kind of device, else one typical of the device.
         memory_tokens: tokens of finished outputs that later requests draft from as well; 0: each request for itself.
-        adapt: let the drafters' weights follow what the model writes (`tasc.draft.adapting.Adapting`).
+        adapt: let the drafters' weights follow what the model writes (`tasc.draft.adaptive.AdaptiveDrafter`).
         min_gain: by what share a drafted pass must be expected to beat a plain one.
         switch_off: False keeps drafting even while it loses time.
         enabled: False drafts nothing, with everything else as it is.
@@ -264,10 +264,11 @@ def _warm_up(drafts: BatchDrafts) -> None:
     for drafter, memory in zip(drafts.drafters, drafts.memories, strict=True):
         if memory is not None:
             drafter.start([0], memory=seen)
-        if isinstance(drafter, Adapting):
-            drafter = drafter.drafter
-            Adapting(drafter).learn([0], [0])
-        throwaway = BatchDrafts([drafter], Control(drafts.control.cost, ragged=True), max_length=8)
+        adapts = isinstance(drafter, AdaptiveDrafter)
+        base = drafter.drafter if adapts else drafter
+        if adapts:
+            AdaptiveDrafter(base).learn([0], [0])
+        throwaway = BatchDrafts([base], Control(drafts.control.cost, ragged=True), max_length=8, adapt=adapts)
         for length in (3, 4):
             throwaway.propose([[1]], np.array([length]), tokens)
 

@@ -11,7 +11,7 @@ from typing import Any
 from tasc.draft.cost import StepCost
 from tasc.errors import MissingExtraError, OptionError
 
-TOKENS, BATCH_SIZES, CONTEXTS = (1, 2, 4, 8, 11), (1, 8, 32), (64, 256)
+TOKENS, BATCH_SIZES, CONTEXTS = (1, 2, 4, 8, 16, 25), (1, 8, 32), (64, 256)
 # of one row, its share of starting requests included: measured with a proposer fed as vLLM feeds it (dev/LOG.md)
 DRAFT_MS = 0.10
 

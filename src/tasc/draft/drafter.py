@@ -50,7 +50,7 @@ class Drafter:
         sample: rows that taught the weights; None where they must not be kept.
         reliability: predicted against observed acceptance on rows that taught nothing; None if nothing was learnt.
         tuned: how to decode with it; None before `tasc tune`.
-        model: what makes the drafts from all this.
+        proposer: what makes the drafts from all this.
 
     Examples:
         >>> outputs = TokenCorpus.from_rows([[5, 6, 7], [5, 6, 8]] * 3)
@@ -70,15 +70,15 @@ class Drafter:
     sample: Sample | None
     reliability: Reliability | None
     tuned: Tuned | None = None
-    model: "Mixture | PaperDrafter" = field(init=False, repr=False)
+    proposer: "Mixture | PaperDrafter" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         options, index = self.options, self.index
         if options.preset == "paper":
-            model = PaperDrafter(index, n_max=options.n_max, p_min=options.p_min, lam=options.lam)
+            proposer = PaperDrafter(index, n_max=options.n_max, p_min=options.p_min, lam=options.lam)
         else:
-            model = Mixture(index, index.row_starts, self.neighbours, self.variants, self.weights)
-        object.__setattr__(self, "model", model)
+            proposer = Mixture(index, index.row_starts, self.neighbours, self.variants, self.weights)
+        object.__setattr__(self, "proposer", proposer)
 
     @property
     def fingerprint(self) -> str:
@@ -117,9 +117,9 @@ class Drafter:
             prompt_ids: the whole prompt, template included.
             memory: outputs seen at run time, to draft from as well; preset "best" only.
         """
-        if memory is None or isinstance(self.model, PaperDrafter):
-            return self.model.start(prompt_ids)
-        return self.model.start(prompt_ids, memory=memory)
+        if memory is None or isinstance(self.proposer, PaperDrafter):
+            return self.proposer.start(prompt_ids)
+        return self.proposer.start(prompt_ids, memory=memory)
 
     def require(self, fingerprint: str) -> None:
         """Raise FingerprintError unless the drafter speaks the ids of the tokenizer with this fingerprint."""
@@ -246,10 +246,10 @@ class Drafter:
             DataError: prompts and outputs do not belong together.
             OptionError: the preset has no weights.
         """
-        if isinstance(self.model, PaperDrafter):
+        if isinstance(self.proposer, PaperDrafter):
             raise OptionError("preset paper has no weights to learn; build the drafter with preset best")
         _check_rows(outputs, prompts, self.vocab_size, self.eos_id)
-        weights, reliability = learning.teach(self.model, prompts, outputs)
+        weights, reliability = learning.teach(self.proposer, prompts, outputs)
         return replace(self, weights=weights, reliability=reliability)
 
     def save(self, path: str | os.PathLike[str]) -> None:

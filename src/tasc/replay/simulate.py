@@ -36,6 +36,7 @@ class ReplayResult:
         by_source: name of the source -> [drafted, accepted].
         propose_us: median time of a proposal, in microseconds; 0.0 where none was made.
         start_us: median time to take in a prompt, in microseconds.
+        learn_us: median time to learn from a finished request, in microseconds; 0.0 of a drafter that does not.
         plain_ms: time of decoding all rows without drafts by the cost curve, in milliseconds.
         drafted_ms: the same with drafts, the measured times of the drafter included.
     """
@@ -47,6 +48,7 @@ class ReplayResult:
     by_source: dict[str, list[int]]
     propose_us: float
     start_us: float
+    learn_us: float
     plain_ms: float
     drafted_ms: float
 
@@ -91,6 +93,7 @@ class ReplayResult:
                 name: {"drafted": drafted, "accepted": accepted} for name, (drafted, accepted) in self.by_source.items()
             },
             "start_us": self.start_us,
+            "learn_us": self.learn_us,
             "plain_ms_per_output": self.plain_ms / n,
             "drafted_ms_per_output": self.drafted_ms / n,
         }
@@ -114,7 +117,7 @@ def replay(
     """Replay a drafter on known outputs.
 
     Args:
-        drafter: speaks the ids of the rows.
+        drafter: speaks the ids of the rows; a `Learner` learns from each batch.
         prompts: ids of each row as the drafter sees them; a `TokenCorpus` will do.
         outputs: ids of each row, end token included; as many as there are prompts, none empty.
         name: what the result is called; default: the name of the drafter's class.
@@ -242,6 +245,7 @@ class _Run:
         self.before_prefill = before_prefill
         self.start_s: list[float] = []
         self.propose_s: list[float] = []
+        self.learn_s: list[float] = []
         self.pass_ms = self.plain_ms = 0.0
         self.by_position = np.zeros((self.max_draft, 2), np.int64)
         self.by_source = np.zeros((len(SOURCES), 2), np.int64)
@@ -261,8 +265,8 @@ class _Run:
                 rows[row].state = None  # the drafter's memory may be large
             if progress is not None:
                 progress(len(batch))
-        starts, proposals = _median(self.start_s), _median(self.propose_s)
-        drafter_ms = 1000 * (starts * len(self.start_s) + proposals * len(self.propose_s))
+        starts, proposals, lessons = map(_median, (self.start_s, self.propose_s, self.learn_s))
+        drafter_ms = 1000 * (starts * len(self.start_s) + proposals * len(self.propose_s) + lessons * len(self.learn_s))
         return ReplayResult(
             name=name or type(self.drafter).__name__,
             requests=tuple(_recorded(row, slot) for row, slot in zip(rows, slots, strict=True)),
@@ -271,6 +275,7 @@ class _Run:
             by_source={s: counts for s, counts in zip(SOURCES, self.by_source.tolist(), strict=True) if counts[0]},
             propose_us=1e6 * proposals,
             start_us=1e6 * starts,
+            learn_us=1e6 * lessons,
             plain_ms=self.plain_ms,
             drafted_ms=self.pass_ms + drafter_ms,
         )
@@ -293,7 +298,9 @@ class _Run:
             fed = 1
         if isinstance(self.drafter, Learner):
             for row in rows:
+                begin = time.perf_counter()
                 self.drafter.learn(row.prompt, row.output)
+                self.learn_s.append(time.perf_counter() - begin)
 
     def _pass(self, live: list[_Row], fed: int) -> None:
         drafts = self._drafts(live, fed)

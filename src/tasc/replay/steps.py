@@ -44,7 +44,7 @@ def passes_of(
     """The passes of each request of a log.
 
     Args:
-        drafter: the one of that run, `adapting` if it adapted there.
+        drafter: the one of that run, adaptive if it was so there.
         requests: the whole log, in its order: the control learns from request to request.
         control: fresh, with the options of that run.
         progress: called with the number of rows done since its last call.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tasc.corpus import TokenCorpus
 from tasc.draft import Draft, Drafter, DraftState
-from tasc.draft.adapting import adapting
+from tasc.draft.adaptive import adaptive
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
 from tasc.draft.interface import Drafts, Ids, Learner
@@ -78,6 +78,7 @@ class Predicted:
             "passes_per_output": result.passes / len(result.requests),
             "propose_us": result.propose_us,
             "start_us": result.start_us,
+            "learn_us": result.learn_us,
         }
 
 
@@ -278,18 +279,18 @@ def _predict(
 ) -> Predicted:
     """What decoding rows would take, with the drafter's own times as they are here."""
     with progress(f"replaying held-out rows, max draft {max_draft}", total=len(rows)) as advance:
-        result, proposals = _replay(adapting(drafter), rows, cost, batch_size, max_draft, advance)
+        result, proposals = _replay(drafter, rows, cost, batch_size, max_draft, advance)
     first = [row for row, request in enumerate(result.requests) if request.slot == 0]
     n_rows = np.diff([*first, len(rows)]).astype(np.float64)
-    own_us = result.start_us * n_rows + result.propose_us * np.add.reduceat(proposals, first)
+    own_us = (result.start_us + result.learn_us) * n_rows + result.propose_us * np.add.reduceat(proposals, first)
     return Predicted(result, max_draft, _plain_ms(result, cost), _pass_ms(result, cost) + own_us / 1000, n_rows)
 
 
 def _replay(
-    drafter: Drafts, rows: Rows, cost: StepCost, batch_size: int, max_draft: int, advance: Callable[[int], None]
+    drafter: Drafter, rows: Rows, cost: StepCost, batch_size: int, max_draft: int, advance: Callable[[int], None]
 ) -> tuple[ReplayResult, NDArray[np.int64]]:
     """Replay as decoding does it, with a control that knows nothing yet; and the proposals made for each row."""
-    counted = _Counted(drafter)
+    counted = _Counted(adaptive(drafter))
     control = Control(cost, max_draft=max_draft)
     result = replay(
         counted, rows.prompts, rows.outputs, control=control, before_prefill=True, limits=rows.room(),

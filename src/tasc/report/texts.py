@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tasc.corpus import load_tokenizer
 from tasc.draft import Drafter
-from tasc.draft.adapting import adapting
+from tasc.draft.adaptive import adaptive
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
 from tasc.draft.interface import SOURCES
@@ -89,7 +89,7 @@ def walks(
         if not log.requests or log.about.get("fingerprint") not in (None, drafter.fingerprint):
             return ()
         with progress(f"replaying {system}", total=len(log.requests), unit="requests") as advance:
-            at_work = adapting(drafter) if log.about.get("adapt") else drafter
+            at_work = adaptive(drafter) if log.about.get("adapt") else drafter
             found = passes_of(at_work, log.requests, control, progress=advance)
     except (TascError, OSError):
         return ()

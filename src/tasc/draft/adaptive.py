@@ -6,7 +6,7 @@ evidence is believed. No text of a request is kept.
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from tasc.draft.interface import DraftState, Ids
 from tasc.draft.learning import observe_row
 from tasc.draft.memory import Memory
 from tasc.draft.mixture import Mixture
+from tasc.errors import OptionError
 
 if TYPE_CHECKING:
     from tasc.draft.interface import Drafts
@@ -26,7 +27,7 @@ FIRST, EVERY = 256, 16
 LONGEST = 1024  # tokens of an output that teach
 
 
-class Adapting:
+class AdaptiveDrafter:
     """One drafter for the requests of one model, in their order; it does not change the drafter that it was made from.
 
     Whoever shows it the same requests in the same order gets the same drafts: it never looks at a clock.
@@ -38,13 +39,17 @@ class Adapting:
         drafter: as it was given.
         fingerprint, vocab_size, eos_id: the drafter's.
         requests: how many were shown to `learn`.
+
+    Raises:
+        OptionError: the preset has no weights.
     """
 
     def __init__(self, drafter: Drafter) -> None:
         self.drafter, self.fingerprint = drafter, drafter.fingerprint
         self.vocab_size, self.eos_id = drafter.vocab_size, drafter.eos_id
-        mixture = drafter.model
-        assert isinstance(mixture, Mixture), "the paper's drafter has no weights"
+        mixture = drafter.proposer
+        if not isinstance(mixture, Mixture):
+            raise OptionError("preset paper has no weights to adapt; build the drafter with preset best")
         self._mixture = replace(mixture, weights=mixture.weights.copy())
         self._weights = mixture.weights.astype(np.float64)
         self._squares = np.ones(len(self._weights))
@@ -73,6 +78,10 @@ class Adapting:
         self._mixture.weights[:] = self._weights
 
 
-def adapting(drafter: "Drafts") -> "Drafts":
-    """`Adapting` of a drafter that has weights to adapt; any other as it is."""
-    return Adapting(drafter) if isinstance(drafter, Drafter) and drafter.preset == "best" else drafter
+@overload
+def adaptive(drafter: Drafter) -> AdaptiveDrafter | Drafter: ...
+@overload
+def adaptive(drafter: "Drafts") -> "Drafts": ...
+def adaptive(drafter: "Drafts") -> "Drafts":
+    """`AdaptiveDrafter` of a drafter that has weights to adapt; any other as it is."""
+    return AdaptiveDrafter(drafter) if isinstance(drafter, Drafter) and drafter.preset == "best" else drafter

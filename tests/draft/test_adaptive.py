@@ -5,8 +5,8 @@ import pytest
 
 from built import SIZE, build, drafts_of, keyed_rows, many_rows
 from tasc.draft import Options
-from tasc.draft import adapting as module
-from tasc.draft.adapting import Adapting, adapting
+from tasc.draft import adaptive as module
+from tasc.draft.adaptive import AdaptiveDrafter, adaptive
 from tasc.draft.interface import Learner
 from tasc.draft.memory import Memory
 
@@ -33,18 +33,18 @@ def right(drafter, rows) -> float:
 
 
 def test_what_the_model_writes_is_drafted_better_and_the_drafter_stays_as_it_is(drafter):
-    before, at_work = drafts_of(drafter, many_rows(5)), Adapting(drafter)
+    before, at_work = drafts_of(drafter, many_rows(5)), AdaptiveDrafter(drafter)
     first = right(at_work, LOOPS[20:])
     for row in LOOPS[:20]:
         at_work.learn(*row)
     assert right(at_work, LOOPS[20:]) > first + 0.2
-    assert right(Adapting(drafter), LOOPS[20:]) == first == right(drafter, LOOPS[20:])
+    assert right(AdaptiveDrafter(drafter), LOOPS[20:]) == first == right(drafter, LOOPS[20:])
     assert drafts_of(drafter, many_rows(5)) == before
 
 
 def test_chances_become_honest(drafter):
     """Of a model that begins as it should and goes on with anything, no draft is believed any more."""
-    at_work, rng = Adapting(drafter), np.random.default_rng(0)
+    at_work, rng = AdaptiveDrafter(drafter), np.random.default_rng(0)
     prompt, output = keyed_rows()[0]
 
     def chance() -> float:
@@ -59,7 +59,7 @@ def test_chances_become_honest(drafter):
 
 
 def test_the_same_requests_in_the_same_order_give_the_same_drafts(drafter):
-    one, other = Adapting(drafter), Adapting(drafter)
+    one, other = AdaptiveDrafter(drafter), AdaptiveDrafter(drafter)
     for row in LOOPS:
         one.learn(*row)
     for prompt, output in LOOPS:
@@ -68,7 +68,7 @@ def test_the_same_requests_in_the_same_order_give_the_same_drafts(drafter):
 
 
 def test_requests_that_run_follow_the_weights(drafter):
-    at_work = Adapting(drafter)
+    at_work = AdaptiveDrafter(drafter)
     state = at_work.start(LOOPS[0][0])
     state.extend(LOOPS[0][1][:6])
     before = state.propose(4).probabilities.tolist()
@@ -80,7 +80,7 @@ def test_requests_that_run_follow_the_weights(drafter):
 def test_later_only_some_requests_teach(drafter, monkeypatch):
     monkeypatch.setattr(module, "FIRST", 3)
     monkeypatch.setattr(module, "EVERY", 4)
-    at_work, taught = Adapting(drafter), []
+    at_work, taught = AdaptiveDrafter(drafter), []
     for k in range(1, 13):
         before = at_work.start([7]).propose(1).probabilities.tolist()
         at_work.learn(*LOOPS[k])
@@ -91,14 +91,14 @@ def test_later_only_some_requests_teach(drafter, monkeypatch):
 
 def test_long_outputs_teach_by_their_beginning(drafter, monkeypatch):
     monkeypatch.setattr(module, "LONGEST", 6)
-    whole, cut = Adapting(drafter), Adapting(drafter)
+    whole, cut = AdaptiveDrafter(drafter), AdaptiveDrafter(drafter)
     whole.learn([7], LOOPS[0][1])
     cut.learn([7], LOOPS[0][1][:6])
     assert drafts_of(whole, LOOPS[:3]) == drafts_of(cut, LOOPS[:3])
 
 
 def test_an_empty_output_teaches_nothing(drafter):
-    at_work = Adapting(drafter)
+    at_work = AdaptiveDrafter(drafter)
     at_work.learn([7], [])
     assert drafts_of(at_work, LOOPS[:3]) == drafts_of(drafter, LOOPS[:3])
 
@@ -106,7 +106,7 @@ def test_an_empty_output_teaches_nothing(drafter):
 def test_a_memory_speaks_while_learning_as_it_does_while_drafting(drafter):
     memory = Memory(max_tokens=100)
     memory.add(*LOOPS[0])
-    with_memory, without = Adapting(drafter), Adapting(drafter)
+    with_memory, without = AdaptiveDrafter(drafter), AdaptiveDrafter(drafter)
     with_memory.learn(*LOOPS[0], memory=memory)
     without.learn(*LOOPS[0])
     assert drafts_of(with_memory, LOOPS[:3]) != drafts_of(without, LOOPS[:3])
@@ -114,6 +114,6 @@ def test_a_memory_speaks_while_learning_as_it_does_while_drafting(drafter):
 
 def test_what_has_no_weights_is_left_as_it_is():
     paper = build(many_rows(30), options=Options(preset="paper"))
-    assert adapting(paper) is paper
+    assert adaptive(paper) is paper
     assert not isinstance(paper, Learner)
-    assert isinstance(adapting(build(many_rows(30))), Learner)
+    assert isinstance(adaptive(build(many_rows(30))), Learner)
