@@ -39,14 +39,16 @@ NOISE = 0.02  # runtimes that differ by less are not told apart
 def measure(workers: int) -> None:
     """Every configuration that was trained; those measured before are kept."""
     path = RESULTS / "prediction.json"
-    known = json.loads(path.read_text())["configurations"] if path.exists() else []
+    before = json.loads(path.read_text()) if path.exists() else {}
+    known = before.get("configurations", [])
     measured = {one["name"]: len(one["runs"]) for one in known}
     todo = [(runs,) for runs in configurations() if measured.get(name_of(runs)) != len(runs)]
     known = [one for one in known if one["name"] not in {name_of(runs) for (runs,) in todo}]
     for found in at_once(_configuration, todo, workers):
         print(f"prediction {found['name']}", flush=True)
         known = sorted([*known, found], key=lambda one: one["name"])
-        result = {"machine": machine(), "at_once": workers, "rows": ROWS, "rounds": ROUNDS, "noise": NOISE}
+        result = {"machine": machine(), "at_once": workers, "rows": ROWS, "rounds": ROUNDS, "turn": TURN, "noise": NOISE}
+        result["given_up"] = before.get("given_up", [])  # measurements in another way, with the reason
         by_tokens = {
             tokens: summary([one for one in known if tokens_of(one) == tokens]) for tokens in map(tokens_of, known)
         }
