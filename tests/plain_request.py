@@ -57,8 +57,7 @@ def mixture(rows, *, similar=(), variants=None, weights=None, seed=None, start_i
 
 def crowded(one: Mixture, lines: int = 1) -> Mixture:
     """The same with tables so small that every question drives another one's answer out."""
-    object.__setattr__(one, "_memo", np.zeros((lines, _index.LINE), np.int32))
-    object.__setattr__(one, "_steps", np.zeros((lines, _index.STEP), np.int32))
+    one._scratch[:] = [(np.zeros((lines, _index.STEP), np.int32), np.zeros((lines, _index.LINE), np.int32))]
     return one
 
 

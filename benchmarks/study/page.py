@@ -503,7 +503,13 @@ def _given_up(measurements: Sequence[Row]) -> str:
     said = []
     for one in measurements:
         tau = one["mean_tau"]
-        taus = "" if tau is None else "; mean tau of H2 {h2_nats:+.3f}, ours {steps_ms:+.3f}, with discount {expected_ms:+.3f}".format_map(tau)
+        taus = (
+            ""
+            if tau is None
+            else "; mean tau of H2 {h2_nats:+.3f}, ours {steps_ms:+.3f}, with discount {expected_ms:+.3f}".format_map(
+                tau
+            )
+        )
         said.append(f"{one['why']} ({one['configurations']} configurations{taus})")
     return "; ".join(said)
 

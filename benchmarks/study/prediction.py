@@ -47,7 +47,14 @@ def measure(workers: int) -> None:
     for found in at_once(_configuration, todo, workers):
         print(f"prediction {found['name']}", flush=True)
         known = sorted([*known, found], key=lambda one: one["name"])
-        result = {"machine": machine(), "at_once": workers, "rows": ROWS, "rounds": ROUNDS, "turn": TURN, "noise": NOISE}
+        result = {
+            "machine": machine(),
+            "at_once": workers,
+            "rows": ROWS,
+            "rounds": ROUNDS,
+            "turn": TURN,
+            "noise": NOISE,
+        }
         result["given_up"] = before.get("given_up", [])  # measurements in another way, with the reason
         by_tokens = {
             tokens: summary([one for one in known if tokens_of(one) == tokens]) for tokens in map(tokens_of, known)

@@ -234,10 +234,10 @@ def test_with_a_memory_finished_outputs_are_drafted(believing, bonus):
     assert one_row(drafts, PROMPT, [9, 3])[0][:2] == SECRET[2:4]
 
 
-def test_what_did_not_end_is_not_remembered(believing):
+def test_what_did_not_end_is_remembered_as_far_as_it_went(believing):
     drafts = batch_of(believing, memory_tokens=100)
     one_row(drafts, PROMPT, SECRET[:1], SECRET[1:-1])
-    assert len(drafts.memories[0]) == 0
+    assert drafts.memories[0].rows() == [(PROMPT, SECRET[:-1])]
 
 
 def test_memories_of_two_drafters_are_kept_apart(believing):

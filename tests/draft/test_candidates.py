@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -290,13 +291,14 @@ def test_learning_sees_what_drafting_drafts(request, seed, ended):
         state.extend([token])
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @given(
     requests(),
     st.lists(st.tuples(st.lists(ANY_ID, max_size=6), st.integers(1, 12), st.integers(0, 3)), min_size=1),
     st.data(),
 )
-def test_many_requests_in_one_call_get_what_each_gets_alone(request, several, data):
-    """Whatever is new to each, wherever it stands, and also where a memory has to grow first."""
+def test_many_requests_in_one_call_get_what_each_gets_alone(threads, request, several, data):
+    """Whatever is new to each, wherever it stands, also where a memory has to grow first, and in several threads."""
     rows, options, prompt, _ = request
     drafter = mixture(rows, **options, seed=1)
     alone, together = ([drafter.start(prompt) for _ in several] for _ in range(2))
@@ -308,9 +310,13 @@ def test_many_requests_in_one_call_get_what_each_gets_alone(request, several, da
     for slot, begin, end, (new, _, _) in zip(slots, begins, ends, several, strict=True):
         text[slot, begin:end] = new
     for least in (0.0, 0.3):
-        tokens, sources, chances, made = extend_and_propose(
-            together, text, *np.array([slots, begins, ends, [most for _, most, _ in several]]), min_probability=least
-        )
+        with mock.patch.multiple("tasc.draft.mixture", THREADS=threads, ROWS_PER_THREAD=1):
+            tokens, sources, chances, made = extend_and_propose(
+                together,
+                text,
+                *np.array([slots, begins, ends, [most for _, most, _ in several]]),
+                min_probability=least,
+            )
         for k, (new, most, _) in enumerate(several):
             alone[k].extend(new)
             draft, n = alone[k].propose(most, min_probability=least), int(made[k])

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from built import EOS, SIZE, build, drafts_of, keyed_rows, many_rows, same_drafters
 from tasc.draft import Memory, Options
+from tasc.draft import memory as module
 from tasc.errors import OptionError
 
 IDS = st.lists(st.integers(1, 30), max_size=6)
@@ -91,6 +92,19 @@ def test_seen_rows_can_be_saved_with_an_update():
         memory.add(prompt, [*output, EOS])
     same_drafters(drafter.update(memory.rows()), drafter.update(seen))
     assert drafter.update(memory.rows()).index.n_rows == 180
+
+
+def test_a_request_drafts_from_so_many_rows_and_tokens(monkeypatch):
+    """Of equally similar rows the newest; one that does not fit makes room for shorter ones."""
+    memory = Memory()
+    for k in range(6):
+        memory.add([7], [10 + k] * (4 if k == 4 else 2))
+    monkeypatch.setattr(module, "MOST_ROWS", 4)
+    monkeypatch.setattr(module, "MOST_TOKENS", 5)
+    text, starts, weights = memory.find(np.array([7], np.int32), None, 99)
+    assert text.tolist() == [99, 13, 13, 99, 15, 15]
+    assert starts.tolist() == [0, 3, 6]
+    assert len(weights) == 2
 
 
 def test_outputs_without_an_end_and_prompts_never_seen_are_fine():

@@ -51,7 +51,7 @@ def command(
     memory_tokens: Annotated[
         int,
         typer.Option(
-            min=0, help="Draft from so many tokens of finished outputs as well; 0: no request sees another's text."
+            min=0, help="Draft from so many tokens of earlier outputs as well; 0: no request sees another's text."
         ),
     ] = 0,
     adapt: Annotated[

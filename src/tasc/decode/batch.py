@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tasc.decode._requests import Finished, Request, Requests
+from tasc.decode._requests import Request, Requests
 from tasc.draft.adaptive import AdaptiveDrafter, adaptive
 from tasc.draft.control import Control
 from tasc.draft.drafter import Drafter
@@ -53,7 +53,7 @@ class BatchDrafts:
         max_length: tokens that a row can hold; drafts leave room for the target's own token.
         vocabulary: the n-grams the model was trained with. Prompts are in base ids and outputs are not, so drafters
             are shown prompts in merged form.
-        memory_tokens: tokens of finished outputs that new requests of the same drafter draft from as well; 0 keeps
+        memory_tokens: tokens of outputs that new requests of the same drafter draft from as well; 0 keeps
             every request to itself.
         adapt: let each drafter's weights follow what the model writes (`tasc.draft.adaptive.AdaptiveDrafter`).
 
@@ -132,19 +132,16 @@ class BatchDrafts:
         self._planned = []
 
     def _remember(self) -> None:
-        """Let drafters learn from the requests that left, as far as that is wanted; only whole outputs are remembered."""
-        for done in self.requests.finished:
-            self._learn(done)
-            memory = self.memories[done.drafter]
+        """Let drafters learn from the requests that left, as far as that is wanted."""
+        for request in (*self.requests.finished, *self.requests.set_aside.values()):
+            if request.drafter < 0:
+                continue
+            drafter, memory = self.drafters[request.drafter], self.memories[request.drafter]
+            prompt = self._shown(request.prompt)
+            if isinstance(drafter, AdaptiveDrafter):
+                drafter.learn(prompt, request.output, memory=memory)
             if memory is not None:
-                memory.add(self._shown(done.prompt), done.output)
-        for cut in self.requests.set_aside.values():
-            self._learn(cut)
-
-    def _learn(self, request: Finished) -> None:
-        drafter = self.drafters[request.drafter] if request.drafter >= 0 else None
-        if isinstance(drafter, AdaptiveDrafter):
-            drafter.learn(self._shown(request.prompt), request.output, memory=self.memories[request.drafter])
+                memory.add(prompt, request.output)
 
     def _proposed(self, slots: Sequence[int], least: float) -> dict[int, Draft]:
         """By slot, what its drafter proposes, see `propose_each`; no rows that have ended, or have no room or drafter."""

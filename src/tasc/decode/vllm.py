@@ -42,7 +42,7 @@ class ServeOptions:
         vocabulary: folder of the model's n-grams; default: the model's own folder if it has some.
         cost: step-cost file of `tasc profile --engine vllm`; default: the curve that the drafter was tuned for if that was
             measured in vLLM on the same kind of device, else one typical of the device.
-        memory_tokens: tokens of finished outputs that later requests draft from as well; 0: each request for itself.
+        memory_tokens: tokens of earlier outputs that later requests draft from as well; 0: each request for itself.
         adapt: let the drafters' weights follow what the model writes (`tasc.draft.adaptive.AdaptiveDrafter`).
         min_gain: by what share a drafted pass must be expected to beat a plain one.
         switch_off: False keeps drafting even while it loses time.

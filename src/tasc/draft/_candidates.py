@@ -127,7 +127,7 @@ def _int32_at(_, address):
     return types.CPointer(types.int32)(types.int64), as_pointer
 
 
-@njit
+@njit(nogil=True)
 def extend_and_propose(
     tokens, suffixes, ids, starts, steps, variants, memo, weights, places, sizes, start_id, eos_id, text, rows, begins,
     ends, most, least, drafted, chances, made,

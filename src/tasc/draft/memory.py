@@ -13,7 +13,7 @@ from tasc.draft.interface import Ids
 from tasc.draft.neighbours import SCALE, Neighbours
 from tasc.errors import OptionError
 
-MOST_ROWS = 8  # that a request drafts from
+MOST_ROWS, MOST_TOKENS = 32, 1 << 13  # that a request drafts from
 
 
 @njit
@@ -103,7 +103,7 @@ class Memory:
     def find(
         self, prompt: NDArray[np.int32], neighbours: Neighbours | None, start_id: int
     ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-        """The outputs of the most similar rows, each after `start_id`, as one text; where each begins; their weights.
+        """The outputs of the most similar rows (MOST_ROWS of MOST_TOKENS in all at most), each after `start_id`, as one text; where each begins; their weights.
 
         Args:
             prompt: int32, shape (n,).
@@ -117,8 +117,13 @@ class Memory:
         compare(self._terms, self._begin, self._end, terms, weights**2, shared, sizes)
         # the row's own norm is not known to the last bit: its size stands for it
         cosines = shared / (norm * np.maximum(norm, np.sqrt(sizes)))
-        newest_first = np.argsort(-cosines[::-1], kind="stable")[:MOST_ROWS]
-        best = [row for row in (len(cosines) - 1 - newest_first[::-1]).tolist() if cosines[row] > 0]
+        newest_first = len(cosines) - 1 - np.argsort(-cosines[::-1], kind="stable")[:MOST_ROWS]
+        best, n_tokens = list[int](), 0
+        for row in newest_first.tolist():
+            n_more = len(self._rows[row][1])
+            if cosines[row] > 0 and n_tokens + n_more <= MOST_TOKENS:
+                best.insert(0, row)
+                n_tokens += n_more
         outputs = [self._rows[row][1] for row in best]
         text = [part for output in outputs for part in (np.array([start_id], np.int32), output)]
         starts = np.cumsum([0, *(len(output) + 1 for output in outputs)]).astype(np.int32)
