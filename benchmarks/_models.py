@@ -92,7 +92,7 @@ def used_part(name: str, texts: Iterable[str]) -> PreTrainedTokenizerFast:
     A small model with the head of 151,665 rows that Qwen2.5 has would spend its time on rows that its task never needs.
     """
     whole = json.loads((SHARED / "tokenizers" / name / "tokenizer.json").read_text())["model"]
-    pairs = [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in whole["merges"]]
+    pairs: Any = [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in whole["merges"]]
     rank = {pair: k for k, pair in enumerate(pairs)}
     tokenizer = _byte_level(models.BPE())
     normalizer, splitter = tokenizer.normalizer, tokenizer.pre_tokenizer

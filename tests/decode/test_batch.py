@@ -1,6 +1,7 @@
 """Drafts for a batch: those of each request on its own, wherever its row stands, and counts that add up."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -213,16 +214,17 @@ def test_a_model_that_repeats_itself_is_believed_after_some_requests(believing, 
 
 def test_what_moves_or_comes_back_at_once_does_not_teach(believing):
     drafts, server = batch_of(believing, adapt=True), Server(3, WIDTH)
+    at_work: Any = drafts.drafters[0]
     requests = [Served([7, 8, 20 + k]) for k in range(2)]
     for request in requests:
         server.come(request)
     drafts.propose(server.step(lambda _: [9]), server.lengths, server.tokens)
     server.swap(0, 1)
     drafts.propose(server.step(lambda _: [11]), server.lengths, server.tokens)
-    assert drafts.drafters[0].requests == 0
+    assert at_work.requests == 0
     server.leave(requests[0])
     drafts.propose(server.step(lambda _: [11]), server.lengths, server.tokens)
-    assert drafts.drafters[0].requests == 1
+    assert at_work.requests == 1
 
 
 @pytest.mark.parametrize("bonus", [[], [9]])
