@@ -75,7 +75,7 @@ def shared_split(corpus: str, split: str, preset: Preset) -> Tasks:
 
 def train_tokenizer(tasks: Tasks, vocab_size: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer of the task's prompts and completions."""
-    tokenizer = _byte_level(models.BPE())
+    tokenizer = _byte_level()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=[EOS],
@@ -94,7 +94,7 @@ def used_part(name: str, texts: Iterable[str]) -> PreTrainedTokenizerFast:
     whole = json.loads((SHARED / "tokenizers" / name / "tokenizer.json").read_text())["model"]
     pairs: Any = [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in whole["merges"]]
     rank = {pair: k for k, pair in enumerate(pairs)}
-    tokenizer = _byte_level(models.BPE())
+    tokenizer = _byte_level()
     normalizer, splitter = tokenizer.normalizer, tokenizer.pre_tokenizer
     assert normalizer is not None
     assert splitter is not None
@@ -119,9 +119,9 @@ def _merges_of(piece: str, rank: Mapping[tuple[str, ...], int]) -> Iterator[tupl
         parts[k : k + 2] = ["".join(pair)]
 
 
-def _byte_level(model: models.Model) -> Tokenizer:
-    """A tokenizer with everything of Qwen2.5's but the tokens."""
-    tokenizer = Tokenizer(model)
+def _byte_level() -> Tokenizer:
+    """A BPE tokenizer with everything of Qwen2.5's but the tokens."""
+    tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     split = pre_tokenizers.Split(Regex(SPLIT), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

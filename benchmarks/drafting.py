@@ -192,7 +192,8 @@ def timed(drafter: Drafts, rows: Rows) -> dict[str, float | None]:
 def batch_ms(drafter: Drafts, rows: Rows) -> float:
     """Median milliseconds of the processor to take in a token of each of BATCH rows and draft for all, as a server does it.
 
-    After 1 to 5 tokens of output. Not of the clock: so long a time is often interrupted on a machine that has other work.
+    After 1 to 5 tokens of output; all threads together. Not of the clock: so long a time is often interrupted on a machine
+    that has other work.
     """
     times = []
     for first in range(0, len(rows.outputs) - BATCH + 1, BATCH):
@@ -206,9 +207,9 @@ def batch_ms(drafter: Drafts, rows: Rows) -> float:
                 Asked(slot, state, min(place, len(output) - 1), min(place + 1, len(output) - 1), MAX_DRAFT)
                 for slot, (state, output) in enumerate(zip(states, outputs, strict=True))
             ]
-            begin = time.thread_time()
+            begin = time.process_time()
             propose_each(asked, text, 0.0)
-            times.append(time.thread_time() - begin)
+            times.append(time.process_time() - begin)
     return 1e3 * statistics.median(times)
 
 

@@ -503,13 +503,11 @@ def _given_up(measurements: Sequence[Row]) -> str:
     said = []
     for one in measurements:
         tau = one["mean_tau"]
-        taus = (
-            ""
-            if tau is None
-            else "; mean tau of H2 {h2_nats:+.3f}, ours {steps_ms:+.3f}, with discount {expected_ms:+.3f}".format_map(
+        taus = ""
+        if tau is not None:
+            taus = "; mean tau of H2 {h2_nats:+.3f}, ours {steps_ms:+.3f}, with discount {expected_ms:+.3f}".format_map(
                 tau
             )
-        )
         said.append(f"{one['why']} ({one['configurations']} configurations{taus})")
     return "; ".join(said)
 
@@ -539,7 +537,7 @@ def _h2_words(shortening: dict[str, Any], summary: Row, configurations: Sequence
         "n-grams replace frequent tokens by other frequent ones, and the distribution stays as peaked; counting steps gets these right by construction. On models with these tokens",
         f"H2's tau is {summary['h2_nats']['mean_tau']:+.3f}, ours {summary['steps_ms']['mean_tau']:+.3f} (among enriched models {summary['h2_nats']['mean_tau_enriched']:+.3f} and "
         f"{summary['steps_ms']['mean_tau_enriched']:+.3f}); by corpus: {measured}. What both miss is",
-        "that models trained for so few steps gain nothing from the last hundreds of n-grams.",
+        "that models trained for so few steps gain nothing from the last n-grams.",
         "",
     ]
 

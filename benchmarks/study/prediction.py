@@ -1,9 +1,10 @@
 """What was known before training, and the runtime that came out (the paper's section 6.1 and Appendix E).
 
 A configuration is a corpus, a size of model, a longest n-gram and a seed; only the budget varies inside one. Its models take
-turns, a few rows each, on the same test rows, greedy, one at a time: those that all of them complete in the task's form, since a model after a
-short training does not always end, and then its runtime says nothing about its tokens. Predictors: H2 of the merged training outputs, which should rise where runtime
-falls, and the expected time of `tasc enrich --budget auto`: expected steps of *validation* outputs times the time of a step.
+turns, a few rows each, on the same test rows, greedy, one at a time: those that all of them complete in the task's form, since a
+model after a short training does not always end, and then its runtime says nothing about its tokens. Predictors: H2 of the merged
+training outputs, which should rise where runtime falls; steps of *validation* outputs, alone and times the time of a step; and
+the same with the expected steps of `tasc enrich --budget auto`.
 """
 
 import json
@@ -56,20 +57,16 @@ def measure(workers: int) -> None:
             "noise": NOISE,
         }
         result["given_up"] = before.get("given_up", [])  # measurements in another way, with the reason
-        by_tokens = {
-            tokens: summary([one for one in known if tokens_of(one) == tokens]) for tokens in map(tokens_of, known)
-        }
-        write_json(path, result | {"summary": by_tokens, "configurations": known})
+        by_tokens: dict[str, list[dict[str, Any]]] = {}
+        for one in known:
+            by_tokens.setdefault(SIZES[one["size"]].tokens, []).append(one)
+        result["summary"] = {tokens: summary(some) for tokens, some in by_tokens.items()}
+        write_json(path, result | {"configurations": known})
 
 
 def name_of(runs: Sequence[Run]) -> str:
     last = runs[-1]
     return f"{last.corpus}-{last.size}-n{last.n_max}-s{last.seed}"
-
-
-def tokens_of(configuration: dict[str, Any]) -> str:
-    """Whose tokens a configuration's models have: "own" or the name of a tokenizer."""
-    return SIZES[configuration["size"]].tokens
 
 
 def _configuration(runs: Sequence[Run]) -> dict[str, Any]:

@@ -196,6 +196,16 @@ def test_no_request_sees_another_s_text(believing):
         assert got[0][:2] != SECRET[2:4]
 
 
+def test_weights_carry_no_text_from_request_to_request(believing):
+    """Ids that stand in no training output are drafted for others with a memory only, however often the model writes them."""
+    for memory_tokens, expected in ((0, False), (1000, True)):
+        drafts = batch_of(believing, adapt=True, memory_tokens=memory_tokens)
+        for k in range(20):
+            one_row(drafts, [7, 8, 20 + k % 10, 5], [9], [3, 33, 34, 33, 34, END])
+        drafted = [token for start in ([9, 3], [9, 3, 10]) for token in one_row(drafts, PROMPT, start)[0]]
+        assert bool({33, 34} & set(drafted)) is expected
+
+
 LOOP = [9, 11] * 5
 
 

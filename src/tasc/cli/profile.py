@@ -41,9 +41,16 @@ def command(
     Times passes over some tokens of each row, at several batch sizes and context lengths. `tasc generate --cost`,
     `tasc.speculative(cost=...)` and `tasc serve --cost` draft by this curve instead of a typical one.
     """
-    usual_tokens, usual_sizes = ("1,2,4,8,16", "1,8") if engine == "transformers" else ("1,2,4,8,16,25", "1,8,32")
-    given = {"tokens": tokens or usual_tokens, "batch-sizes": batch_sizes or usual_sizes, "contexts": contexts}
-    axes = [_numbers(name, text) for name, text in given.items()]
+    if engine == "vllm":
+        from tasc.decode.vllm_profile import BATCH_SIZES, TOKENS
+    else:
+        from tasc.decode.profile import BATCH_SIZES, TOKENS
+
+    axes = [
+        _numbers("tokens", tokens) if tokens else list(TOKENS),
+        _numbers("batch-sizes", batch_sizes) if batch_sizes else list(BATCH_SIZES),
+        _numbers("contexts", contexts),
+    ]
     if engine == "vllm":
         cost = _in_vllm(model, axes, repeats, dtype)
     else:

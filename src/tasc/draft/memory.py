@@ -103,7 +103,9 @@ class Memory:
     def find(
         self, prompt: NDArray[np.int32], neighbours: Neighbours | None, start_id: int
     ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-        """The outputs of the most similar rows (MOST_ROWS of MOST_TOKENS in all at most), each after `start_id`, as one text; where each begins; their weights.
+        """The outputs of the most similar rows, each after `start_id`, as one text; where each begins; their weights.
+
+        They are MOST_ROWS with MOST_TOKENS in all at most.
 
         Args:
             prompt: int32, shape (n,).
