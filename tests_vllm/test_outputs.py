@@ -33,7 +33,7 @@ def test_greedy_outputs_are_those_without_drafts(servers, prompts, name, concurr
         dict(stop=[" on", '"'], max_tokens=40),
         dict(stop=["e"], include_stop_str_in_output=True),
         *[dict(max_tokens=n) for n in (1, 2, 3, 5, 7)],
-        dict(min_tokens=8),
+        *[dict(min_tokens=n) for n in (8, 16, 30)],
         dict(ignore_eos=True, max_tokens=60),
         dict(frequency_penalty=1.5, presence_penalty=0.5),
     ],

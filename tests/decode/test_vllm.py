@@ -69,7 +69,14 @@ class Runner:
         self.proposer, self.server = proposer, Server(4, WIDTH)
         known = {number: SimpleNamespace(lora_name=name) for number, name in (adapters or {}).items()}
         mapping = np.array([*numbers, 1, 2], np.int64)  # slots that are not in use hold anything
-        self.input_batch = SimpleNamespace(lora_id_to_lora_request=known, request_lora_mapping=mapping)
+        self.min_toks: dict[int, tuple[Any, ...]] = {}
+        processors = [SimpleNamespace(), SimpleNamespace(min_toks=self.min_toks)]
+        self.input_batch = SimpleNamespace(
+            lora_id_to_lora_request=known,
+            request_lora_mapping=mapping,
+            num_prompt_tokens=np.full(4, 2),
+            logitsprocs=SimpleNamespace(non_argmax_invariant=processors),
+        )
 
     def draft(self, *new_ids):
         """Drafts after a pass that brought these ids, each to a row of its own."""
@@ -100,6 +107,15 @@ def test_without_adapters_the_served_name_decides(folder):
         ({"alias": "two"}, TWO),
     ):
         assert Runner(Proposer(config(folder, drafters, model=served))).draft([11]) == [expected]
+
+
+def test_drafts_end_before_the_first_token_that_may_end_a_row(folder):
+    runner = Runner(Proposer(config(folder)))
+    runner.min_toks |= {row: (least, [], {END}, False) for row, least in enumerate((4, 3, 2))}
+    assert runner.draft([11], [11], [11], [11]) == [ONE[:2], ONE[:1], [], ONE]
+    runner.min_toks[1] = (2, [], {END}, False)  # vLLM removes it with the next pass
+    rest = [*ONE[1:], END]
+    assert runner.draft([12], [12], [12], [12]) == [rest[:1], rest, rest, rest]
 
 
 ADAPTERS = {1: "first", 2: "second"}

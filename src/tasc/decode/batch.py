@@ -3,7 +3,7 @@
 Decides by what it is shown and never by a clock, so that every process that is shown the same calls drafts the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -87,11 +87,13 @@ class BatchDrafts:
         lengths: NDArray[np.integer],
         tokens: NDArray[np.int32],
         drafters: Sequence[int] | None = None,
+        longest: Mapping[int, int] | None = None,
     ) -> list[list[int]]:
         """Take in what a pass brought and draft for the next.
 
         Args:
             new_ids, lengths, tokens, drafters: see `Requests.update`.
+            longest: by slot, the most tokens that its draft may have; others may be as long as the control says.
 
         Returns:
             The ids to verify of each row, none where nothing pays.
@@ -106,7 +108,8 @@ class BatchDrafts:
         wanted = self.control.drafting
         self.stats.passes[not wanted] += 1
         context = int(lengths[slots].sum()) // len(slots)
-        proposed = self._proposed(slots, self.control.least(len(slots), context=context)) if wanted else {}
+        least = self.control.least(len(slots), context=context)
+        proposed = self._proposed(slots, least, longest or {}) if wanted else {}
         chances = [proposed[slot].probabilities if slot in proposed else () for slot in slots]
         kept = self.control.lengths(chances, context=context, asked=len(proposed))
         self._planned = []
@@ -143,14 +146,15 @@ class BatchDrafts:
             if memory is not None:
                 memory.add(prompt, request.output)
 
-    def _proposed(self, slots: Sequence[int], least: float) -> dict[int, Draft]:
+    def _proposed(self, slots: Sequence[int], least: float, longest: Mapping[int, int]) -> dict[int, Draft]:
         """By slot, what its drafter proposes, see `propose_each`; no rows that have ended, or have no room or drafter."""
         rows, (text, held) = self.requests.rows, self.requests.content()
         asked: dict[int, list[Asked]] = {}
         for slot, length in zip(slots, held[slots].tolist(), strict=True):
             row = rows[slot]
             assert row is not None
-            room = min(self.control.max_draft, self.max_length - length - 1)
+            most = self.control.max_draft
+            room = min(most, self.max_length - length - 1, longest.get(slot, most))
             if row.drafter < 0 or room < 1 or row.ended:
                 continue
             if row.state is None:

@@ -204,20 +204,34 @@ class Proposer:
         if not self.options.enabled:
             return [[] for _ in sampled_token_ids]
         begin = time.perf_counter()
-        drafters = None if self._one_for_all else self._by_row(len(sampled_token_ids))
-        drafts = self._drafts.propose(sampled_token_ids, num_tokens_no_spec, token_ids_cpu, drafters)
+        batch = sys._getframe(1).f_locals["self"].input_batch  # what vLLM does not say, the batch of its caller does
+        drafters = None if self._one_for_all else self._by_row(batch, len(sampled_token_ids))
+        longest = _longest(batch, num_tokens_no_spec)
+        drafts = self._drafts.propose(sampled_token_ids, num_tokens_no_spec, token_ids_cpu, drafters, longest)
         if self._metrics is not None:
             self._metrics.update(self._drafts.stats, time.perf_counter() - begin)
         return drafts
 
-    def _by_row(self, n_rows: int) -> list[int]:
-        """Whose drafts each row gets. vLLM does not say which adapter a row uses, but the batch of its caller does."""
-        batch = sys._getframe(2).f_locals["self"].input_batch
+    def _by_row(self, batch: Any, n_rows: int) -> list[int]:
+        """Whose drafts each row gets, by the adapter that it uses."""
         adapters = {number: request.lora_name for number, request in batch.lora_id_to_lora_request.items()}
         places = {name: place for place, name in enumerate(self._names)}
         rest = places.get("", -1)
         of_number = {number: places.get(name, rest) for number, name in adapters.items()} | {0: self._base}
         return [of_number.get(number, rest) for number in batch.request_lora_mapping[:n_rows].tolist()]
+
+
+def _longest(batch: Any, lengths: NDArray[np.integer]) -> dict[int, int]:
+    """By slot, the most tokens of a draft for rows that have not reached their `min_tokens`.
+
+    vLLM (0.32) keeps such a row from ending in the whole pass, so its draft must not reach the first token that may end it.
+    """
+    return {
+        slot: max(0, least - 1 - int(lengths[slot] - batch.num_prompt_tokens[slot]))
+        for processor in batch.logitsprocs.non_argmax_invariant
+        for slot, (least, *_) in getattr(processor, "min_toks", {}).items()
+        if lengths[slot] - batch.num_prompt_tokens[slot] < least
+    }
 
 
 class Metrics:
