@@ -109,7 +109,8 @@ class BatchDrafts:
         self.stats.passes[not wanted] += 1
         context = int(lengths[slots].sum()) // len(slots)
         least = self.control.least(len(slots), context=context)
-        proposed = self._proposed(slots, least, longest or {}) if wanted else {}
+        # above 1 not even a sure token is worth its time
+        proposed = self._proposed(slots, least, longest or {}) if wanted and least <= 1 else {}
         chances = [proposed[slot].probabilities if slot in proposed else () for slot in slots]
         kept = self.control.lengths(chances, context=context, asked=len(proposed))
         self._planned = []

@@ -8,7 +8,7 @@ from tasc._numba import njit
 
 TERMS = 16  # terms kept of a prompt
 READ = 64  # distinct tokens of a prompt that compete for them
-VISITED = 20_000  # postings read for a query; the rarest terms come first
+VISITED = 5_000  # postings read for a query; the rarest terms come first
 SURE = 0.999  # for what floats round off
 
 

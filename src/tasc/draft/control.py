@@ -37,7 +37,8 @@ class Control:
         min_gain: by what share a drafted pass must beat a plain one in expected tokens per millisecond; 0 takes any gain.
         switch_off: False keeps drafting whatever it costs.
         ragged: rows of a pass are not padded to the longest draft, so each gets a length of its own (vLLM). Requests
-            come and go there, so the pace is kept relative to plain decoding of as many rows.
+            come and go there, so the pace is kept relative to plain decoding of as many rows, for each octave of their
+            number: what one row can gain, 32 cannot.
 
     Raises:
         OptionError: `max_draft` below 1 or `min_gain` below 0.
@@ -69,7 +70,8 @@ class Control:
         self._credit = CREDIT  # in plain passes, so that it means the same at every batch size
         self._pause = 0
         self._next_pause = FIRST_PAUSE
-        self._tokens = self._ms = 0.0  # fading sums of the passes so far; ragged: per row, and in plain passes
+        # fading sums of tokens and milliseconds of the passes so far; ragged: per row and in plain passes, by octave of rows
+        self._paces: dict[int, tuple[float, float]] = {}
         # lengths, whether drafts were made, of how many rows, context
         self._ragged_plan: tuple[list[int], bool, int, int] | None = None
         self._plan: tuple[int, list[float], int, bool, bool] | None = None
@@ -138,8 +140,7 @@ class Control:
         self._plan = None
         total = sum(produced)
         if not prompt:  # the prompt's pass says nothing about the pace of the others
-            self._tokens = PACE_MEMORY * self._tokens + total
-            self._ms = PACE_MEMORY * self._ms + costs[width]
+            self._passed(0, total, costs[width])
         if not wanted:
             self._pause -= 1
             return
@@ -156,9 +157,15 @@ class Control:
             self._pause, self._credit = self._next_pause, PROBE_CREDIT
             self._next_pause = min(2 * self._next_pause, LONGEST_PAUSE)
 
+    def _passed(self, octave: int, tokens: float, ms: float) -> None:
+        """Count a pass for the pace."""
+        old_tokens, old_ms = self._paces.get(octave, (0.0, 0.0))
+        self._paces[octave] = PACE_MEMORY * old_tokens + tokens, PACE_MEMORY * old_ms + ms
+
     def _pace(self, n_rows: int, context: int) -> float:
         """Ragged: the tokens per millisecond to beat, of all rows together."""
-        faster = max(self._tokens / self._ms, 1.0) if self._ms > 0 else 1.0
+        tokens, ms = self._paces.get(n_rows.bit_length(), (1.0, 1.0))
+        faster = max(tokens / ms, 1.0)
         return faster * n_rows / self.cost.step_ms(1, batch_size=n_rows, context=context)
 
     def _ragged_lengths(self, probabilities: Sequence[Probabilities], context: int, asked: int | None) -> list[int]:
@@ -185,8 +192,7 @@ class Control:
         drafted = sum(length for length, n in zip(lengths, produced, strict=True) if n)
         ms = float(self.cost.ragged_ms(drafted, batch_size=n_rows, context=context)) if drafted else plain_ms
         saved = sum(produced) / n_rows - 1
-        self._tokens = PACE_MEMORY * self._tokens + 1 + saved
-        self._ms = PACE_MEMORY * self._ms + ms / plain_ms
+        self._passed(n_rows.bit_length(), 1 + saved, ms / plain_ms)
         if wanted:
             self._book(saved - (n_drafts * self.cost.draft_ms + ms - plain_ms) / plain_ms)
         else:
@@ -196,8 +202,9 @@ class Control:
         n_rows = len(drafts)
         # never below plain decoding's pace: while drafting is off there is no better one to lose
         pace = n_rows / self._plain_ms
-        if self._ms > 0:
-            pace = max(pace, self._tokens / self._ms)
+        if self._paces:
+            tokens, ms = self._paces[0]
+            pace = max(pace, tokens / ms)
         width = self.cost.best_width(drafts, context=context, fed=fed, tokens_per_ms=pace)
         if width and self.min_gain:
             worth = sum(_expected(row[:width]) for row in drafts) / n_rows

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tasc._numba import njit
 from tasc.errors import DataError, OptionError
 from tasc.files import read_json, write_json
 
@@ -229,7 +230,12 @@ class StepCost:
         return best
 
     def best_total(
-        self, probabilities: Sequence[ArrayLike], *, context: int = 128, tokens_per_ms: float, min_gain: float = 0.0
+        self,
+        probabilities: Sequence[Sequence[float] | NDArray[np.floating]],
+        *,
+        context: int = 128,
+        tokens_per_ms: float,
+        min_gain: float = 0.0,
     ) -> list[int]:
         """How many drafted tokens of each row pay where rows of a pass are not padded to the longest (vLLM).
 
@@ -245,24 +251,13 @@ class StepCost:
         Returns:
             Tokens of each row's draft, its first ones.
         """
-        drafts = [np.asarray(row, np.float64) for row in probabilities]
-        n_rows, n_drafted = len(drafts), np.array([len(draft) for draft in drafts], np.int64)
-        total = int(n_drafted.sum())
-        if not total:
-            return [0] * n_rows
-        drafted = np.arange(n_drafted.max()) < n_drafted[:, None]
-        reached = np.zeros(drafted.shape)
-        reached[drafted] = np.concatenate(drafts)
-        reached = np.where(drafted, np.cumprod(reached, axis=1), -1.0)  # below any gain, where a draft has ended
-        gains = reached.T.ravel()  # by place, so that of equal gains the earlier place comes first
-        order = np.argsort(-gains, kind="stable")[:total]
-        expected = n_rows + np.concatenate([[0.0], np.cumsum(gains[order])])
-        ms = self.ragged_ms(np.arange(len(order) + 1), batch_size=n_rows, context=context)
-        worth = expected - tokens_per_ms * ms
-        best = len(worth) - 1 - int(np.argmax(worth[::-1]))  # of those worth the same the longest
-        if expected[best] * ms[0] < (1 + min_gain) * n_rows * ms[best]:
-            best = 0
-        return np.bincount(order[:best] % n_rows, minlength=n_rows).tolist()
+        n_drafted = np.array([len(row) for row in probabilities], np.int64)
+        lengths = np.zeros(len(n_drafted), np.int64)
+        if n_drafted.any():
+            chances = np.concatenate(probabilities, dtype=np.float64)
+            costs = np.array(self.costs(int(n_drafted.max()) + 1, batch_size=len(n_drafted), context=context))
+            _most_worth(chances, n_drafted, costs, float(tokens_per_ms), float(min_gain), lengths)
+        return lengths.tolist()
 
     def ragged_ms(self, drafted: ArrayLike, *, batch_size: int, context: int = 128) -> NDArray[np.float64]:
         """Milliseconds of passes over one token per row and drafted tokens: the curve at their mean.
@@ -317,6 +312,43 @@ class StepCost:
             # extrapolation must not turn a falling measurement into nothing
             self._curves[key] = [max(value, 1e-6) for value in curve]
         return self._curves[key]
+
+
+@njit
+def _most_worth(
+    chances: NDArray[np.float64],
+    n_drafted: NDArray[np.int64],
+    costs: NDArray[np.float64],
+    tokens_per_ms: float,
+    min_gain: float,
+    lengths: NDArray[np.int64],
+) -> None:
+    """See `StepCost.best_total`: `lengths` gets the answer. `costs` are those of 0, 1, ... drafted tokens per row."""
+    n_rows, total = len(n_drafted), len(chances)
+    begins = np.cumsum(n_drafted) - n_drafted
+    reached, losses, rows = np.ones(n_rows), np.empty(total), np.empty(total, np.int64)
+    n = 0
+    for place in range(n_drafted.max()):  # so that of equal gains the earlier place comes first
+        for row in range(n_rows):
+            if place < n_drafted[row]:
+                reached[row] *= chances[begins[row] + place]
+                losses[n], rows[n] = -reached[row], row
+                n += 1
+    order = np.argsort(losses, kind="mergesort")
+    expected = float(n_rows)
+    best, best_worth, pays = 0, expected - tokens_per_ms * costs[0], True
+    for k in range(total):
+        expected -= losses[order[k]]
+        width = (k + 1) // n_rows
+        share = (k + 1) / n_rows - width
+        ms = costs[width] + share * (costs[width + 1] - costs[width])
+        worth = expected - tokens_per_ms * ms
+        if worth >= best_worth:  # of those worth the same the longest
+            best, best_worth = k + 1, worth
+            pays = expected * costs[0] >= (1 + min_gain) * n_rows * ms
+    if pays:
+        for k in range(best):
+            lengths[rows[order[k]]] += 1
 
 
 def _along(axis: tuple[int, ...], values: NDArray[np.float64], x: int, *, beyond: bool) -> Any:

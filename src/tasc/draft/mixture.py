@@ -80,10 +80,11 @@ class Mixture:
 class MixtureState:
     """The memory of one request."""
 
-    __slots__ = ("_chances", "_drafted", "_lookup", "_memory", "_mixture", "_room")
+    __slots__ = ("_chances", "_drafted", "_lookup", "_memory", "_mixture", "_place", "_room")
 
     def __init__(self, mixture: Mixture, memory: NDArray[np.int32]) -> None:
         self._mixture, self._memory, self._room = mixture, memory, ROOM
+        self._place: int = memory.__array_interface__["data"][0]  # its address
         self._lookup = mixture.lookup()
         self._drafted, self._chances = np.empty((2, 16), np.int32), np.empty(16, np.float32)
 
@@ -98,6 +99,7 @@ class MixtureState:
         if n > self._room:
             capacity = int(self._memory[_request.CAPACITY])
             self._memory = _request.grown(self._memory, 2 * capacity + n)
+            self._place = self._memory.__array_interface__["data"][0]
             self._room += capacity + n
         self._room -= n
 
@@ -142,14 +144,13 @@ def extend_and_propose(
     """
     for state, n in zip(states, (ends - begins).tolist(), strict=True):
         state._make_room(n)
-    memories = [state._memory for state in states]
-    places = np.array([memory.__array_interface__["data"][0] for memory in memories], np.int64)
-    sizes = np.array([memory.size for memory in memories], np.int64)
+    places = np.array([state._place for state in states], np.int64)
+    sizes = np.array([len(state._memory) for state in states], np.int64)
     mixture, n, longest = states[0]._mixture, len(states), int(most.max())
     drafted, chances = np.empty((n, 2, longest), np.int32), np.empty((n, longest), np.float32)
     made = np.empty(n, np.int64)
     n_threads = max(1, min(THREADS, n // ROWS_PER_THREAD))
-    bounds = np.linspace(0, n, n_threads + 1).astype(int).tolist()
+    bounds = [n * thread // n_threads for thread in range(n_threads + 1)]
 
     def run(thread: int) -> None:
         part = slice(bounds[thread], bounds[thread + 1])

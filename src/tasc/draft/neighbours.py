@@ -85,9 +85,9 @@ class Neighbours:
     def idf(self, terms: NDArray[np.int32]) -> NDArray[np.float64]:
         """Inverse document frequency of each token, shape (n,)."""
         at = np.minimum(np.searchsorted(self.term_ids, terms), max(len(self.term_ids) - 1, 0))
-        sizes = np.diff(self.term_starts)
-        known = self.term_ids[at] == terms if len(self.term_ids) else np.zeros(len(terms), bool)
-        rows = np.where(known, sizes[at] if len(sizes) else 0, 0)
+        if not len(self.term_ids):
+            return np.full(len(terms), np.log(1 + self.n_rows))
+        rows = np.where(self.term_ids[at] == terms, self.term_starts[at + 1] - self.term_starts[at], 0)
         return np.log(1 + self.n_rows / (1 + rows))
 
     def without(self, rows: NDArray[np.int32]) -> "Neighbours":
