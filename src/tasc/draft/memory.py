@@ -66,9 +66,8 @@ class Memory:
         if max_tokens < 1 or max_rows < 1:
             raise OptionError(f"max_tokens and max_rows must be at least 1, got {max_tokens} and {max_rows}")
         self.max_tokens, self.max_rows = max_tokens, max_rows
-        self._rows: deque[tuple[NDArray[np.int32], NDArray[np.int32]]] = (
-            deque()
-        )  # outputs with a place for a start marker
+        # prompts, and outputs with a place for a start marker in front
+        self._rows: deque[tuple[NDArray[np.int32], NDArray[np.int32]]] = deque()
         self._n_tokens = 0
         self._terms = np.empty(0, np.int32)  # of each row how many, then these, ascending; the rows are in [begin, end)
         self._begin = self._end = 0
