@@ -29,7 +29,7 @@ def page(results: dict[str, Any]) -> list[str]:
         "told by TASC's proposer alone.",
     ]
     for corpus, found in results.items():
-        lines += ["", f"## {TITLES[corpus]}", "", *about(found), *found["notes"], "", *table(found)]
+        lines += ["", f"## {TITLES[corpus]}", "", *about(found), *found["notes"], "", *table(found), "", *misses(found)]
     return lines
 
 
@@ -37,7 +37,7 @@ def about(found: dict[str, Any]) -> list[str]:
     machine, models = found["machine"], found["models"]
     share = models["share_of_the_presets_steps"]
     return [
-        f"vLLM {machine['vllm']}, {machine['cores']} cores, no GPU; load before and after "
+        f"Commit {machine['commit']}, {machine['date']}. vLLM {machine['vllm']}, {machine['cores']} cores, no GPU; load before and after "
         f"{machine['load_before_and_after'][0]:.1f} and {machine['load_before_and_after'][1]:.1f}. Models: the targets of the TASC",
         f"benchmarks, trained for {share:.0%} of their presets' steps; {models['ngrams']} n-grams. {found['rounds']} rounds of "
         f"{', '.join(map(str, found['requests'].values()))} requests at",
@@ -68,6 +68,43 @@ def table(found: dict[str, Any]) -> list[str]:
                 f"| {'' if drafting is None else f'{drafting:.0%}'} | {max(one['different'] for one in rounds)} |"
             )
     return lines
+
+
+# columns that say how fast a system is, and whether more is better
+SPEEDS = {"requests_per_s": 1, "tokens_per_s": 1, "bytes_per_s": 1, "ms_per_token": -1, "ms_per_request": -1}
+
+
+def misses(found: dict[str, Any]) -> list[str]:
+    """In words: where no system of TASC's is first, and where one of them is slower than plain vLLM."""
+    lost, slower = [], []
+    for concurrency in found["requests"]:
+        for name, sign in SPEEDS.items():
+            values = {system["system"]: middle(system["at"][concurrency], name) for system in found["systems"]}
+            first, *_ = sorted(values, key=lambda system: -sign * values[system])
+            if not is_ours(first):
+                best = max(filter(is_ours, values), key=lambda system: sign * values[system])
+                lost.append(
+                    f"{name} at {concurrency}: {first} {values[first]:.4g}, the best of TASC's ({best}) {values[best]:.4g}"
+                )
+            if "token" in name:  # with n-grams there are fewer and longer ones
+                continue
+            plain = values["plain vLLM"]
+            slower += [
+                f"{name} at {concurrency}: {system} {value:.4g}, plain {plain:.4g}"
+                for system, value in values.items()
+                if is_ours(system) and sign * value < sign * plain
+            ]
+    return [
+        "Medians in which no system of TASC's is first: " + ("; ".join(lost) or "none") + ".",
+        "",
+        "Medians of requests and bytes in which one of TASC's is slower than plain vLLM: "
+        + ("; ".join(slower) or "none")
+        + ".",
+    ]
+
+
+def is_ours(system: str) -> bool:
+    return system.startswith("TASC") or system == "both"
 
 
 def middle(rounds: Sequence[dict[str, Any]], name: str) -> Any:

