@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import types
@@ -35,7 +36,7 @@ def invoke(monkeypatch):
         module.command = function  # pyright: ignore[reportAttributeAccessIssue]
         monkeypatch.setitem(sys.modules, "fake_command", module)
         monkeypatch.setitem(main.VERBS, "fake", ("fake_command", "Does something for a test."))
-        return CliRunner().invoke(main.app, list(args), env={"TASC_DEBUG": None, **env})
+        return CliRunner().invoke(main.app, list(args), prog_name="tasc", env={"TASC_DEBUG": None, **env})
 
     return invoke
 
@@ -111,9 +112,28 @@ def test_an_interruption_is_exit_code_130(invoke):
     assert (result.exit_code, result.stderr) == (130, "error: interrupted\n")
 
 
-@pytest.mark.parametrize("args", [["fake", "--no-such-option"], ["no-such-verb"], []])
-def test_wrong_usage_is_exit_code_2(invoke, args):
-    assert invoke(lambda: None, *args).exit_code == 2
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["fake", "--no-such-option"], "No such option: --no-such-option; see 'tasc fake --help'"),
+        (["no-such-verb"], "No such command 'no-such-verb'; see 'tasc --help'"),
+        (["--no-such-option"], "No such option: --no-such-option.*; see 'tasc --help'"),
+        (["fake", "--number", "7"], "Invalid value for '--number': .*3.*; see 'tasc fake --help'"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(invoke, args, message):
+    def command(number: Annotated[int, typer.Option(min=0, max=3)] = 0) -> None:
+        pass
+
+    result = invoke(command, *args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert re.fullmatch(f"error: {message}\n", result.stderr)
+
+
+def test_without_a_verb_it_shows_the_help_page(invoke):
+    result = invoke(lambda: None)
+    assert result.exit_code == 2
+    assert "Usage: tasc" in result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(("args", "env"), [(["--debug", "fake"], {}), (["fake"], {"TASC_DEBUG": "1"})])

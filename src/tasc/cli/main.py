@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
 
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
 HELP_FLAGS = {"help_option_names": ["-h", "--help"]}
+UsageError: Any = typer.BadParameter.__base__  # click's, wherever this typer keeps it
 
 
 def load_command(verb: str) -> Any:
@@ -68,9 +69,17 @@ class _LazyGroup(TyperGroup):
         verb, listed, rest = super().resolve_command(ctx, args)
         return verb, listed if verb is None else load_command(verb), rest
 
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().make_context(*args, **extra)
+        except UsageError as error:
+            _refuse(error)
+
     def invoke(self, ctx: typer.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except UsageError as error:
+            _refuse(error)
         except (TascError, OSError, KeyboardInterrupt) as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # `tasc ... | head`: typer ends quietly
@@ -96,6 +105,15 @@ def describe(error: BaseException) -> str:
 def _fail(error: BaseException) -> NoReturn:
     typer.echo(f"error: {describe(error)}", err=True)
     raise typer.Exit(INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1) from None
+
+
+def _refuse(error: Any) -> NoReturn:
+    """Wrong usage, on one line as well; a verb without any argument shows its help page."""
+    if error.ctx is None or type(error).__name__ == "NoArgsIsHelpError":
+        raise error
+    message = " ".join(error.format_message().split()).rstrip(".")
+    typer.echo(f"error: {message}; see '{error.ctx.command_path} --help'", err=True)
+    raise typer.Exit(error.exit_code) from None
 
 
 def _show_version(wanted: bool) -> None:

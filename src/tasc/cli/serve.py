@@ -170,7 +170,9 @@ def _n_ids(model: str, *, trust_remote_code: bool) -> int:
     try:
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{model}: no model that can be loaded ({str(error).splitlines()[0]})") from error
+        raise ModelError(
+            f"{model}: no model that can be loaded ({str(error).splitlines()[0]}); give a folder that 'tasc train' wrote or a Hub name"
+        ) from error
     text = config.get_text_config(decoder=True)
     for layer in DynamicCache(config=text).layers:
         if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):

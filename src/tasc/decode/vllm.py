@@ -74,9 +74,11 @@ class ServeOptions:
                 "'tasc draft build'"
             )
         if not 0 <= self.memory_tokens <= MOST_MEMORY:
-            raise OptionError(f"memory_tokens must be from 0 to {MOST_MEMORY}, got {self.memory_tokens}")
+            raise OptionError(
+                f"memory_tokens must be from 0 to {MOST_MEMORY}, got {self.memory_tokens}; see 'tasc serve --help'"
+            )
         if not 0 <= self.min_gain < float("inf"):
-            raise OptionError(f"min_gain must be a number of at least 0, got {self.min_gain}")
+            raise OptionError(f"min_gain must be a number of at least 0, got {self.min_gain}; see 'tasc serve --help'")
 
     @classmethod
     def of(cls, given: Any) -> "ServeOptions":
