@@ -221,6 +221,10 @@ def test_names_that_are_not_served_are_refused(folder):
 FILES = {"drafters": {"": "a.tasc"}}
 
 
+def test_one_file_is_for_every_request():
+    assert ServeOptions.of({"drafters": "a.tasc"}) == ServeOptions.of(FILES)
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
@@ -233,7 +237,7 @@ FILES = {"drafters": {"": "a.tasc"}}
         ({}, "must name at least one drafter file, got {}; build one with 'tasc draft build'"),
         ({"drafters": {}}, "must name at least one drafter file"),
         ({"drafters": {"": 1}}, "must name at least one drafter file"),
-        ({"drafters": "a.tasc"}, "drafters has the wrong type, 'a.tasc'; see 'tasc serve --help'"),
+        ({"drafters": ["a.tasc"]}, r"drafters has the wrong type, \['a.tasc'\]; see 'tasc serve --help'"),
         (FILES | {"memory_tokens": True}, "memory_tokens has the wrong type, True"),
         (FILES | {"memory_tokens": 1.5}, "memory_tokens has the wrong type, 1.5"),
         (FILES | {"memory_tokens": -1}, "memory_tokens must be from 0 to 16777216, got -1"),

@@ -82,7 +82,7 @@ class ServeOptions:
 
     @classmethod
     def of(cls, given: Any) -> "ServeOptions":
-        """Read them from JSON's values.
+        """Read them from JSON's values; `drafters` may be one file for every request.
 
         Raises:
             OptionError: not an object, an unknown name, or a value out of range.
@@ -92,7 +92,10 @@ class ServeOptions:
         known = {option.name for option in fields(cls)}
         if unknown := sorted(given.keys() - known):
             raise OptionError(f"unknown tasc option {unknown[0]!r}; known are {', '.join(sorted(known))}")
-        return cls(**given)
+        values = dict(given)
+        if isinstance(values.get("drafters"), str):
+            values["drafters"] = {"": values["drafters"]}
+        return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
         """The options that differ from their defaults."""
