@@ -101,22 +101,31 @@ def quality(groups: dict[str, Sequence[Point]], scores: Sequence[str], ylabel: s
 
 
 def predictions(configurations: Sequence[dict[str, Any]]) -> str:
-    """Measured runtime over the baseline's, against H2 and against the expected time, a line for each configuration."""
+    """Measured time over the baseline's, against H2 and against held-out steps times step time, a line for each configuration.
+
+    Bars are the range over rounds, hollow markers models with Qwen2.5's tokens.
+    """
     corpora = list(dict.fromkeys(one["corpus"] for one in configurations))
 
     def on(figure: Any) -> None:
         axes = figure.subplots(1, 2, sharey=True)
         for one in configurations:
-            number = corpora.index(one["corpus"])
+            look = _look(corpora.index(one["corpus"])) | {
+                "linewidth": 0.9,
+                "markersize": 4,
+                "elinewidth": 0.6,
+                "alpha": 0.85,
+            }
+            look |= {"capsize": 0, "fillstyle": "none" if one["size"] == "qwen-tokens" else "full"}
             first, runs = one["runs"][0], one["runs"]
             measured = [run["ms_per_output"] / first["ms_per_output"] for run in runs]
-            expected = [run["expected_ms"] / first["expected_ms"] for run in runs]
-            for panel, values in zip(axes, ([run["h2_nats"] for run in runs], expected), strict=True):
-                panel.plot(values, measured, color=COLOURS[number], marker=MARKERS[number], linewidth=0.9, markersize=4,
-                           linestyle=DASHES[number], alpha=0.85)  # fmt: skip
+            error = _error(measured, [over_baseline(run, first) for run in runs])
+            predicted = [run["steps_ms"] / first["steps_ms"] for run in runs]
+            for panel, values in zip(axes, ([run["h2_nats"] for run in runs], predicted), strict=True):
+                panel.errorbar(values, measured, yerr=error, **look)
         axes[1].axline((0.5, 0.5), slope=1, color=INK, linewidth=1, linestyle=":")
         axes[0].set_xlabel("H2 of the training outputs' tokens (nats)")
-        axes[1].set_xlabel("expected time (of the baseline's; dotted: as measured)")
+        axes[1].set_xlabel("held-out steps x step time (of the baseline's)")
         axes[0].set_ylabel("measured time (of the baseline's)")
         handles = [
             axes[0].plot([], [], color=COLOURS[k], marker=MARKERS[k], linestyle=DASHES[k])[0]
@@ -124,7 +133,13 @@ def predictions(configurations: Sequence[dict[str, Any]]) -> str:
         ]
         figure.legend(handles, corpora, loc="outside upper center", ncols=4)
 
-    return draw(on, width=8.4, height=3.8)
+    return draw(on, width=8.8, height=4.2)
+
+
+def over_baseline(run: Point, first: Point) -> tuple[float, float]:
+    """Least and most time over the baseline's in the same round."""
+    ratios = [ms / base for ms, base in zip(run["ms_rounds"], first["ms_rounds"], strict=True)]
+    return min(ratios), max(ratios)
 
 
 def lambdas(results: dict[str, Any]) -> str:

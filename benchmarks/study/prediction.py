@@ -2,15 +2,16 @@
 
 A configuration is a corpus, a size of model, a longest n-gram and a seed; only the budget varies inside one. Its models take
 turns, a few rows each, on the same test rows, greedy, one at a time: those that all of them complete in the task's form, since a
-model after a short training does not always end, and then its runtime says nothing about its tokens. Predictors: H2 of the merged
-training outputs, which should rise where runtime falls; steps of *validation* outputs, alone and times the time of a step; and
-the same with the expected steps of `tasc enrich --budget auto`.
+model after a short training does not always end, and then its runtime says nothing about its tokens. Predictors: the budget M
+itself, which whatever else is said must beat; H2 of the merged training outputs, which should rise where runtime falls; steps of
+*validation* outputs, alone and times the time of a step; and the same with the expected steps of `tasc enrich --budget auto`.
 """
 
 import json
 import statistics
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from tasc.vocab.budget import cost_of
 ROWS, ROUNDS, TURN = 80, 9, 4
 TURNS, PASSES = 4, 20  # of each size of head; the fastest counts
 # the sign of Kendall's tau with runtime, if the predictor is right
-PREDICTORS = {"h2_nats": -1, "steps": 1, "expected_steps": 1, "steps_ms": 1, "expected_ms": 1}
+PREDICTORS = {"budget": -1, "h2_nats": -1, "steps": 1, "expected_steps": 1, "steps_ms": 1, "expected_ms": 1}
 NOISE = 0.02  # runtimes that differ by less are not told apart
 
 
@@ -45,23 +46,21 @@ def measure(workers: int) -> None:
     measured = {one["name"]: len(one["runs"]) for one in known}
     todo = [(runs,) for runs in configurations() if measured.get(name_of(runs)) != len(runs)]
     known = [one for one in known if one["name"] not in {name_of(runs) for (runs,) in todo}]
+    if before and not todo:
+        _write(path, before, known)  # the same measurements, summed up as this code does
     for found in at_once(_configuration, todo, workers):
         print(f"prediction {found['name']}", flush=True)
         known = sorted([*known, found], key=lambda one: one["name"])
-        result = {
-            "machine": machine(),
-            "at_once": workers,
-            "rows": ROWS,
-            "rounds": ROUNDS,
-            "turn": TURN,
-            "noise": NOISE,
-        }
-        result["given_up"] = before.get("given_up", [])  # measurements in another way, with the reason
-        by_tokens: dict[str, list[dict[str, Any]]] = {}
-        for one in known:
-            by_tokens.setdefault(SIZES[one["size"]].tokens, []).append(one)
-        result["summary"] = {tokens: summary(some) for tokens, some in by_tokens.items()}
-        write_json(path, result | {"configurations": known})
+        how = {"machine": machine(), "at_once": workers, "rows": ROWS, "rounds": ROUNDS, "turn": TURN, "noise": NOISE}
+        # measurements in another way, with the reason
+        _write(path, how | {"given_up": before.get("given_up", [])}, known)
+
+
+def _write(path: Path, about: dict[str, Any], known: Sequence[dict[str, Any]]) -> None:
+    by_tokens: dict[str, list[dict[str, Any]]] = {}
+    for one in known:
+        by_tokens.setdefault(SIZES[one["size"]].tokens, []).append(one)
+    write_json(path, about | {"summary": {t: summary(some) for t, some in by_tokens.items()}, "configurations": known})
 
 
 def name_of(runs: Sequence[Run]) -> str:
@@ -195,12 +194,11 @@ def _over_all(name: str, sign: int, configurations: Sequence[dict[str, Any]]) ->
     found = {
         "mean_tau": statistics.mean(taus),
         "lowest_tau": min(taus),
-        "significant": sum(
-            sign * one["tau"][name]["tau"] > 0 and one["tau"][name]["p"] < 0.05 for one in configurations
-        ),
+        "significant": _significant(sign, [one["tau"][name] for one in configurations]),
         "configurations": len(taus),
         "mean_tau_enriched": statistics.mean(enriched),
         "lowest_tau_enriched": min(enriched),
+        "significant_enriched": _significant(sign, [one["tau_enriched"][name] for one in configurations]),
         "directions": _directions(steps),
         "clear_directions": _directions([step for step in steps if abs(step[1]) > NOISE]),
     }
@@ -212,6 +210,10 @@ def _over_all(name: str, sign: int, configurations: Sequence[dict[str, Any]]) ->
         for run in one["runs"][1:]
     ]
     return found | {"median_error": statistics.median(errors), "highest_error": max(errors)}
+
+
+def _significant(sign: int, found: Sequence[dict[str, float]]) -> int:
+    return sum(sign * one["tau"] > 0 and one["p"] < 0.05 for one in found)
 
 
 def _directions(steps: Sequence[tuple[float, float]]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """The study in benchmarks/: what it concludes from measurements, and that its page says what its JSON says."""
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -47,6 +48,25 @@ def test_steps_within_the_noise_are_left_out_of_the_clear_directions():
     found = prediction.summary([configuration([8.0, 4.0, 4.01], [1.0, 2.0, 3.0], [8.0, 4.0, 3.9])])
     assert (found["h2_nats"]["directions"]["right"], found["h2_nats"]["directions"]["of"]) == (1, 2)
     assert (found["h2_nats"]["clear_directions"]["right"], found["h2_nats"]["clear_directions"]["of"]) == (1, 1)
+
+
+def test_raw_values_of_a_measurement_that_was_given_up_give_the_taus_that_the_page_shows():
+    prediction = importlib.import_module("study.prediction")
+    shown = json.loads((prediction.RESULTS / "prediction.json").read_text(encoding="utf-8"))["given_up"]
+    kept = [one for one in shown if one["raw"]]
+    assert kept
+    for one in kept:
+        configurations = json.loads((prediction.RESULTS / one["raw"]).read_text(encoding="utf-8"))["configurations"]
+        assert len(configurations) == one["configurations"]
+        found = prediction.summary(configurations)
+        assert {name: found[name]["mean_tau"] for name in one["mean_tau"]} == pytest.approx(one["mean_tau"])
+
+
+def test_a_predictor_that_follows_the_budget_is_told_from_one_that_does_not():
+    page = importlib.import_module("study.page_prediction")
+    one = {"runs": [{"budget": m, "h2_nats": h, "steps_ms": s} for m, h, s in ((0, 1, 9), (50, 3, 5), (100, 2, 4))]}
+    assert page.follows_m(one, "steps_ms")
+    assert not page.follows_m(one, "h2_nats")
 
 
 def test_the_page_says_what_the_json_says(tmp_path):
