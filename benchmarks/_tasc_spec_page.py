@@ -26,6 +26,7 @@ def page(results: dict[str, Any], *, drawn: bool) -> str:
         "`spec` chooses the length by expected gain against the model's measured step cost (`tasc profile`). On a CPU a pass over",
         "more tokens costs more, at batch 8 in proportion, so tokens per pass are not speed. For `ft`, ids are those of the enriched",
         "vocabulary: an n-gram counts as one.",
+        *_caveats(results),
     ]
     for corpus, result in results.items():
         lines += ["", f"## {corpus}", "", *_about(result), "", *_systems(result)]
@@ -45,6 +46,23 @@ def page(results: dict[str, Any], *, drawn: bool) -> str:
     if drawn:
         lines += ["", "## Acceptance by position", "", f"![Accepted share by position in the draft]({FIGURE})"]
     return "\n".join(lines) + "\n"
+
+
+def _caveats(results: dict[str, Any]) -> list[str]:
+    """What a reader could miss: figures from before the drafter adapted, tasks without a fine-tuned model."""
+    lines = []
+    if before := [corpus for corpus, result in results.items() if not result.get("adapt")]:
+        lines += [
+            "",
+            f"Measured before the default drafter's weights followed what the model writes ([why](../decisions/0012-adaptive-drafter.md)): {', '.join(before)}. There",
+            "`spec` has the weights of its file throughout.",
+        ]
+    if bare := [corpus for corpus, result in results.items() if "ft" not in result["models"]]:
+        lines += [
+            "",
+            f"No `ft` for {', '.join(bare)}: a target was trained there and no model fine-tuned with n-grams.",
+        ]
+    return lines
 
 
 def _about(result: dict[str, Any]) -> list[str]:

@@ -44,6 +44,7 @@ MEDQUAD_LIMIT = 256  # a small model of free text repeats itself without end
 ALL_OF_IT = StepCost((1, 2), (1,), (0,), [[[1.0, 1.0]]], draft_ms=0.0)
 LAMBDAS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
 TUNED = "ft, M=500"
+ADAPT = True  # the default drafter's weights follow what the model writes
 
 Complete = Callable[[Sequence[Row], int, Any], Completions]
 
@@ -226,7 +227,7 @@ def replayed(setup: Setup, name: str, rows: Tasks, batch: int) -> dict[str, Any]
     target, (drafter, cost) = setup.targets[name], setup.drafters[name]
     log: list[Recorded] = []
     drafting = speculative(
-        drafter, max_draft=MAX_DRAFT, cost=cost, vocabulary=target.loaded.vocabulary, record=log.extend
+        drafter, max_draft=MAX_DRAFT, cost=cost, adapt=ADAPT, vocabulary=target.loaded.vocabulary, record=log.extend
     )
     generate(
         target.loaded.model, target.template.encode_prompts(rows.rows), drafter=drafting, batch_size=batch,
@@ -248,7 +249,7 @@ def with_drafts(target: Target, limit: int, drafter: Any, cost: StepCost) -> Com
     """Our loop with any drafter; each round begins with what the drafter's file says."""
     whole = cost is ALL_OF_IT
     drafting = speculative(
-        drafter, max_draft=MAX_DRAFT, cost=cost, switch_off=not whole, vocabulary=target.loaded.vocabulary
+        drafter, max_draft=MAX_DRAFT, cost=cost, switch_off=not whole, adapt=ADAPT, vocabulary=target.loaded.vocabulary
     )
     return _completer(target, limit, drafting)
 

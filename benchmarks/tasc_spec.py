@@ -19,7 +19,7 @@ from typing import Any
 from _measuring import machine
 from _models import PRESETS
 from _tasc_spec_page import write_page
-from _tasc_spec_systems import Contender, Setup, contenders, lambda_contenders, replayed
+from _tasc_spec_systems import ADAPT, Contender, Setup, contenders, lambda_contenders, replayed
 
 from tasc.bench import Speed, System, measure_speed
 from tasc.corpus import Tasks
@@ -56,6 +56,7 @@ def measure(corpus: str, work: Path, rounds: int) -> dict[str, Any]:
         "models": {name: target.about() for name, target in setup.targets.items()},
         "max_new_tokens": setup.limit,
         "rounds": rounds,
+        "adapt": ADAPT,
         "rows": dict(zip(map(str, BATCH_SIZES), TIMED_ROWS[corpus], strict=True)),
         "systems": [system_json(c, {b: s[c.name] for b, s in speeds.items() if c.name in s}) for c in found],
         "replay": again,
