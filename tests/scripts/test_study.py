@@ -1,4 +1,4 @@
-"""The study in benchmarks/: what it concludes from measurements, and that its page says what its JSON says."""
+"""The study in benchmarks/: what it concludes from measurements, and that pages say what their JSON says."""
 
 import importlib
 import json
@@ -78,3 +78,13 @@ def test_the_page_says_what_the_json_says(tmp_path):
     )
     drawn = {path.name for path in (tmp_path / "reproduction").iterdir()}
     assert drawn == {path.name for path in (docs / "reproduction").iterdir()}
+
+
+def test_the_page_of_the_drafts_says_what_its_json_says(tmp_path):
+    spec = importlib.import_module("tasc_spec")
+    results = json.loads(spec.RESULTS.read_text(encoding="utf-8"))
+    spec.write_page({corpus: results[corpus] for corpus in spec.TIMED_ROWS}, tmp_path)
+    docs = ROOT / "docs" / "results"
+    for name in ("tasc_spec.md", "tasc_spec_positions.svg"):
+        written = (tmp_path / name).read_text(encoding="utf-8")
+        assert written == (docs / name).read_text(encoding="utf-8"), "run: python benchmarks/tasc_spec.py --page"
