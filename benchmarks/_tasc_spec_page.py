@@ -73,7 +73,7 @@ def _caveats(results: dict[str, Any]) -> list[str]:
     if bare := [corpus for corpus, result in results.items() if "ft" not in result["models"]]:
         lines += [
             "",
-            f"No `ft` for {', '.join(bare)}: a target was trained there and no model fine-tuned with n-grams.",
+            f"No `ft` for {', '.join(bare)}: free text, which n-grams shorten little ([variability](variability.md)), so that only a target was trained.",
         ]
     return lines
 

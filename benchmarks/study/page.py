@@ -182,7 +182,7 @@ def _shortening(found: dict[str, Any], drawn: dict[str, str]) -> list[str]:
     return [
         "## Figure 2: output length against the budget",
         "",
-        "Qwen2.5 tokens, Algorithm 1, PCS off. `python -m study shortening`.",
+        "Qwen2.5 tokens, Algorithm 1, PCS off; counts and no times, so that its JSON names no machine. `python -m study shortening`.",
         "",
         *figure(drawn, "length", figures.by_budget(corpora, "tokens_per_output", "tokens per output"),
                 "Tokens per output against the budget for six corpora; they fall fast up to about 250 n-grams"),
