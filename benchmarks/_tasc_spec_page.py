@@ -73,7 +73,7 @@ def _caveats(results: dict[str, Any]) -> list[str]:
     if bare := [corpus for corpus, result in results.items() if "ft" not in result["models"]]:
         lines += [
             "",
-            f"No `ft` for {', '.join(bare)}: free text, which n-grams shorten little ([variability](variability.md)), so that only a target was trained.",
+            f"No `ft` for {', '.join(bare)}: only a target was trained; n-grams shorten its free text little ([variability](variability.md)).",
         ]
     return lines
 

@@ -60,8 +60,8 @@ def _opening(study: dict[str, Any], beside: dict[str, Any]) -> list[str]:
     return [
         "# The paper's evidence, on real data",
         "",
-        "Every table and figure of *Task-Centric Acceleration of Small-Language Models* (arXiv 2602.24174) that can be made",
-        "without its models and hardware, made again; our figures beside the paper's, and what differs. Made by",
+        "The tables and figures of *Task-Centric Acceleration of Small-Language Models* (arXiv 2602.24174), made again as far as",
+        "we can without its models and hardware; our figures beside the paper's, what differs, and [what is missing](#what-is-missing). Made by",
         "`cd benchmarks && python -m study` and by the benchmarks that a section names; what the page shows is in",
         "`benchmarks/results/study/` and `benchmarks/results/`. Runtimes of the short runs were first measured in other ways;",
         "[those measurements](#section-61-and-appendix-e-predicting-runtime-before-training) were given up, and not all of their raw values were kept.",

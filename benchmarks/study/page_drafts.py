@@ -65,7 +65,7 @@ def _caveats(found: dict[str, Any], shortening: dict[str, Any]) -> list[str]:
             points = [p for p in shortening["corpora"][corpus]["points"] if (p["n_max"], p["split"]) == (4, "test")]
             tokens = {p["budget"]: p["tokens_per_output"] for p in points}
             lines.append(
-                f"No `ft` for {corpus}: 500 n-grams would shorten its outputs only {tokens[0] / tokens[500]:.1f} times (Figure 2), and only a target was trained."
+                f"No `ft` for {corpus}: only a target was trained; 500 n-grams would shorten its free text no more than {tokens[0] / tokens[500]:.1f} times (Figure 2)."
             )
     if before := [corpus for corpus, result in found.items() if not result.get("adapt")]:
         lines += [
