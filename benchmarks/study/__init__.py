@@ -10,5 +10,5 @@ JSON of all parts and of the benchmarks that stand beside the study. Without a p
     shortening.py   outputs against the budget, n-grams of 2 to 4 tokens; entropies before and after (no training)
     prediction.py   runtime of every run, and what was predicted for it
     quality.py      quality of the longer runs: budgets, epochs, PCS, merge dropout
-    figures.py, page.py
+    figures.py, page.py, page_prediction.py, page_drafts.py, markdown.py: the page and its figures
 """
