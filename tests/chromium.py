@@ -28,6 +28,24 @@ FLAGS = (
     "--remote-debugging-pipe",
 )
 PATIENCE_S = 120.0
+LOW_CONTRAST = """
+(() => {
+  const parse = (c) => { const v = c.match(/[\\d.]+/g).map(Number); return v.length > 3 && v[3] === 0 ? null : v.slice(0, 3); };
+  const light = (c) => { const [r, g, b] = c.map((v) => { v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const ground = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c) return c; }
+    return null; };
+  const low = [];
+  for (const e of document.querySelectorAll("body *:not(svg *):not(script)")) {
+    if (!Array.from(e.childNodes).some((n) => n.nodeType === 3 && n.textContent.trim())) continue;
+    if (e.closest("[aria-disabled=true], .hidden")) continue;
+    const a = light(parse(getComputedStyle(e).color)), b = light(ground(e));
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) low.push(`${e.tagName}.${e.className} ${ratio.toFixed(2)}`);
+  }
+  return Array.from(new Set(low));
+})()
+"""
 KEYS = {"ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, "Tab": 9, "Enter": 13}
 
 
@@ -127,6 +145,24 @@ class Chromium:
     def pdf(self) -> bytes:
         """The page as it is printed."""
         return b64decode(self.call("Page.printToPDF")["data"])
+
+    def screenshot(self) -> bytes:
+        """The whole page as PNG, as high as it is."""
+        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
+        return b64decode(answer["data"])
+
+    def low_contrast(self) -> list[str]:
+        """Elements whose text is not 4.5 times as light or as dark as what it stands on (WCAG 2, level AA)."""
+        return self.evaluate(LOW_CONTRAST)
+
+    def too_wide(self, selector: str) -> list[str]:
+        """The beginnings of the elements that reach beyond the right edge of the window."""
+        found = f"Array.from(document.querySelectorAll({selector!r}))"
+        return self.evaluate(
+            f"{found}.filter(e => e.getBoundingClientRect().right > innerWidth).map(e => e.outerHTML.slice(0, 80))"
+        )
 
     def _read(self) -> dict[str, Any]:
         end = time.monotonic() + PATIENCE_S

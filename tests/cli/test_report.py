@@ -10,6 +10,7 @@ import tiny
 from tasc.cli import main
 from tasc.corpus import Row, load_tokenizer
 from tasc.draft import build_drafter
+from tiny_models import tiny_model
 
 EVAL = {"model": "run", "metric": "text", "n": 9, "quality": {"f": 0.5}, "intervals": {"f": [0.4, 0.6]}}
 
@@ -105,3 +106,61 @@ def test_a_figure_of_another_kind_is_refused_before_the_work(task, tmp_path):
     result = tasc("analyze", task / "train.jsonl", "--tokenizer", task / "tok", "--plot", tmp_path / "figure.png")
     assert result.exit_code == 2
     assert "ends in .svg" in " ".join(result.stderr.replace("│", " ").split())
+
+
+@pytest.fixture(scope="module")
+def generated(task, tmp_path_factory):
+    """A folder with what `tasc draft build` and `tasc generate` write for a model of one's own."""
+    folder, model = tmp_path_factory.mktemp("generated"), tmp_path_factory.mktemp("model")
+    tokenizer = load_tokenizer(task / "tok")
+    tiny_model("llama", rows=len(tokenizer), initializer_range=0.5).save_pretrained(model)
+    tokenizer.save_pretrained(model)
+    run(*("draft", "build", task / "train.jsonl", "--tokenizer", model, "-o", folder / "task.tasc"))
+    written = ("--record", folder / "run.log", "-o", folder / "answers.jsonl", "--max-new-tokens", 24)
+    run(
+        "generate",
+        "--model",
+        model,
+        "--drafter",
+        folder / "task.tasc",
+        "--data",
+        task / "dev.jsonl",
+        "--limit",
+        20,
+        *written,
+    )
+    return folder
+
+
+def run(*words):
+    result = tasc(*words)
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+def test_a_run_of_ones_own_is_shown_pass_by_pass(generated, tmp_path):
+    out = tmp_path / "report.html"
+    folder = json.loads(run("report", generated, "-o", out, "--json"))["runs"][0]
+    assert [system["name"] for system in folder["systems"]] == ["run.log"]  # one run: its log and its outputs
+    assert folder["walks"]
+    assert folder["drafts"][0]["by_source"]
+    drafter = ("--drafter", generated / "task.tasc")
+    log = json.loads(run("report", generated / "run.log", *drafter, "-o", out, "--json"))["runs"][0]
+    assert (log["walks"], log["drafts"], log["systems"]) == (folder["walks"], folder["drafts"], folder["systems"])
+    assert "<h2>Step by step</h2>" in out.read_text(encoding="utf-8")
+
+
+def test_a_drafter_of_another_task_is_one_line_on_the_page_and_a_foreign_one_an_error(generated, task, tmp_path):
+    out = tmp_path / "report.html"
+    tiny.byte_level_bpe(vocab_size=300).save_pretrained(tmp_path / "tok")
+    build = ("draft", "build", task / "train.jsonl", "-o", tmp_path / "other.tasc", "--tokenizer")
+    run(*build, tmp_path / "tok")
+    result = tasc("report", generated / "run.log", "--drafter", tmp_path / "other.tasc", "-o", out)
+    assert result.exit_code == 1
+    assert "pass the drafter of that run" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not out.exists()
+    run(*build, task / "tok", "--preset", "paper")
+    found = json.loads(run("report", generated / "run.log", "--drafter", tmp_path / "other.tasc", "-o", out, "--json"))
+    assert found["runs"][0]["walks"] == []
+    assert "does not make the drafts of run.log" in found["runs"][0]["verdict"][1]

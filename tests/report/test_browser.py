@@ -3,9 +3,11 @@
 import pytest
 
 from chromium import Chromium
+from recorded_runs import write_run
 from report_runs import full_run
-from tasc.report import Report, render
+from tasc.report import Report, render, write_report
 
+PARTS = "table, figure, .card, .steps, .facts"
 LONG = "a-very-long-word-without-a-break-" * 8
 AT = "document.querySelector('.steps .pass:not(.off) .what').textContent"
 SHOWN = "Array.from(document.querySelectorAll('.steps .pass')).filter(p => getComputedStyle(p).visibility === 'visible').length"
@@ -35,32 +37,13 @@ def test_it_loads_without_errors_and_fits_the_width(browser, page, width, dark):
     assert browser.requested == [page.as_uri()]
     assert browser.evaluate("document.title") == "two - TASC report"
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
-    wider = "Array.from(document.querySelectorAll('table, figure, .card, .steps')).filter(e => e.getBoundingClientRect().right > innerWidth)"
-    assert browser.evaluate(f"{wider}.map(e => e.outerHTML.slice(0, 80))") == []
+    assert browser.too_wide(PARTS) == []
 
 
 def test_every_text_has_contrast_in_both_schemes(browser, page):
-    script = """
-    (() => {
-      const parse = (c) => { const v = c.match(/[\\d.]+/g).map(Number); return v.length > 3 && v[3] === 0 ? null : v.slice(0, 3); };
-      const light = (c) => { const [r, g, b] = c.map((v) => { v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-      const ground = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c) return c; }
-        return null; };
-      const low = [];
-      for (const e of document.querySelectorAll("body *:not(svg *):not(script)")) {
-        if (!Array.from(e.childNodes).some((n) => n.nodeType === 3 && n.textContent.trim())) continue;
-        if (e.closest("[aria-disabled=true], .hidden")) continue;
-        const a = light(parse(getComputedStyle(e).color)), b = light(ground(e));
-        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-        if (ratio < 4.5) low.push(`${e.tagName}.${e.className} ${ratio.toFixed(2)}`);
-      }
-      return Array.from(new Set(low));
-    })()
-    """
     for dark in (False, True):
         browser.open(page, dark=dark)
-        assert browser.evaluate(script) == []
+        assert browser.low_contrast() == []
 
 
 def test_the_steps_are_walked_with_the_keyboard(browser, page):
@@ -109,3 +92,40 @@ def test_it_prints_with_all_passes(browser, page):
     assert browser.evaluate(SHOWN) == 12
     assert browser.pdf().startswith(b"%PDF")
     assert browser.evaluate("Array.from(document.querySelectorAll('details')).every(d => d.open)") is True
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """The page of a log and its drafter."""
+    folder = tmp_path_factory.mktemp("recorded")
+    write_run(folder)
+    write_report([folder], folder / "report.html")
+    return folder / "report.html"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_of_a_recorded_run_fits_and_can_be_read(browser, recorded, width, dark):
+    browser.open(recorded, width=width, dark=dark)
+    assert browser.errors == []
+    assert browser.requested == [recorded.as_uri()]
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    assert browser.too_wide(PARTS) == []
+    assert browser.low_contrast() == []
+
+
+def test_the_steps_of_a_recorded_run_are_walked(browser, recorded):
+    browser.open(recorded)
+    n = int(browser.evaluate(AT).split(":")[0].split(" of ")[1])
+    assert n > 1
+    browser.evaluate("document.querySelector('.steps').focus()")
+    browser.press("End")
+    assert browser.evaluate(AT).startswith(f"Pass {n} of {n}")
+
+
+def test_a_screenshot_is_as_wide_as_the_window_and_as_high_as_the_page(browser, recorded):
+    browser.open(recorded, width=390)
+    picture = browser.screenshot()
+    assert picture.startswith(b"\x89PNG")
+    size = tuple(int.from_bytes(picture[at : at + 4], "big") for at in (16, 20))
+    assert size == (390, browser.evaluate("document.documentElement.scrollHeight"))

@@ -8,7 +8,6 @@ import typer
 
 from tasc.cli import _options as options
 from tasc.cli._console import emit, progress
-from tasc.cli._drafters import log_of, tokenizer_name, tokenizer_of
 from tasc.cli._tasks import report_skipped, warn
 from tasc.errors import DataError, FingerprintError, TokenizerError
 
@@ -166,6 +165,7 @@ def update(
     from tasc.corpus import load_tasks
     from tasc.draft import Drafter
     from tasc.draft.build import update_drafter
+    from tasc.replay.origin import tokenizer_name
 
     if (data is None) == (log is None):
         raise typer.BadParameter("pass --log, a recorded run, or --data, task rows")
@@ -197,6 +197,8 @@ def update(
 def _add_log(
     drafter: "Drafter", file: Path, log: Path, tokenizer: str | None, limit: int | None
 ) -> tuple["Drafter", dict[str, int]]:
+    from tasc.replay.origin import log_of
+
     requests = log_of(log, drafter).requests[:limit]
     done = [r for r in requests if r.output_ids and (r.output_ids[-1] == drafter.eos_id or not _at_limit(r))]
     if not done:
@@ -209,6 +211,7 @@ def _add_log(
 def _spellings(drafter: "Drafter", file: Path, tokenizer: str | None) -> "NDArray[np.int32] | None":
     """Which tokens are spelt alike; None where the tokenizer that knows is not there."""
     from tasc.corpus import spelling_classes
+    from tasc.replay.origin import tokenizer_of
 
     if drafter.options.preset != "best" or not (tokenizer or drafter.tokenizer):
         return None

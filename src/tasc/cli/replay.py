@@ -8,7 +8,7 @@ import typer
 
 from tasc.cli import _options as options
 from tasc.cli._console import emit, progress
-from tasc.cli._drafters import Rows, log_of, tokenizer_of, vocabulary_of
+from tasc.cli._drafters import Rows
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -75,6 +75,7 @@ def command(
     Rivals know the outputs that the drafter was built from.
     """
     from tasc.draft import Drafter
+    from tasc.replay.origin import tokenizer_of, vocabulary_of
 
     if (data is None) == (log is None):
         raise typer.BadParameter("pass --data, test rows, or --log, a recorded run")
@@ -159,6 +160,7 @@ def _replay_log(
     from tasc.draft.control import Control
     from tasc.draft.cost import StepCost
     from tasc.replay import replay_log
+    from tasc.replay.origin import log_of
 
     log = log_of(path, drafter)
     requests = log.requests[:limit]

@@ -12,10 +12,23 @@ def command(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            help="Run folders of `tasc demo` and `tasc train`; JSON of `eval`, `generate --compare`, `tune`."
+            help="Run folders of `tasc demo` and `tasc train`; logs and outputs of `generate`, or a folder of them; JSON of "
+            "`eval`, `enrich`, `generate --compare`, `tune`."
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The HTML file to write.")] = Path("report.html"),
+    drafter: Annotated[
+        list[Path] | None,
+        typer.Option(help="Drafter file of a log's run, for its drafts pass by pass; can be repeated [those in RUN]."),
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="Tokenizer of logs and outputs: folder or Hub name [the one the drafter was built with]."),
+    ] = None,
+    vocab: Annotated[
+        str | None,
+        typer.Option(help="Folder of n-grams to cut outputs into [those the drafter was built with]."),
+    ] = None,
     title: Annotated[str, typer.Option(help="Title of the page; default: the names of the runs.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print what the page shows as one JSON document.")] = False,
 ) -> None:
@@ -26,7 +39,9 @@ def command(
     """
     from tasc.report import write_report
 
-    report = write_report(runs, out, title=title, progress=progress)
+    report = write_report(
+        runs, out, title=title, drafters=drafter or (), tokenizer=tokenizer, vocabulary=vocab, progress=progress
+    )
     found: dict[str, Any] = {"written": out, "bytes": out.stat().st_size, **report.to_json()}
     emit(found, as_json=as_json, human=lambda: _shown(out, [run.name for run in report.runs]))
 

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tasc.cli import _drafters as drafters
 from tasc.cli import _options as options
 from tasc.cli._console import emit, progress, write_plot
+from tasc.cli._drafters import Rows
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -101,9 +101,11 @@ def _data_rows(
     drafter: "Drafter", path: Path, data: str, tokenizer: str | None, vocab: str | None, max_prompt: int, **choice: Any
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Arguments of `tune`, and what else to report."""
-    vocabulary = drafters.vocabulary_of(drafter, path, vocab)
-    loaded = drafters.tokenizer_of(drafter, path, tokenizer, vocabulary)
-    rows = drafters.Rows(data, **choice)
+    from tasc.replay.origin import tokenizer_of, vocabulary_of
+
+    vocabulary = vocabulary_of(drafter, path, vocab)
+    loaded = tokenizer_of(drafter, path, tokenizer, vocabulary)
+    rows = Rows(data, **choice)
     prompts, outputs = rows.encode(drafter, loaded, vocabulary, max_prompt)
     return {"prompts": prompts, "outputs": outputs}, {"skipped_rows": rows.n_skipped}
 
@@ -111,8 +113,9 @@ def _data_rows(
 def _log_rows(path: Path, drafter: "Drafter", limit: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
     from tasc.corpus import TokenCorpus
     from tasc.draft.cost import StepCost
+    from tasc.replay.origin import log_of
 
-    log = drafters.log_of(path, drafter)
+    log = log_of(path, drafter)
     requests = [request for request in log.requests[:limit] if request.output_ids]
     stored = log.about.get("cost")
     rows = {

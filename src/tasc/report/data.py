@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from tasc.evals.stats import wilson
 
-Kind = Literal["demo", "train", "eval", "compare", "tune"]
+Kind = Literal["demo", "train", "enrich", "generate", "eval", "compare", "tune"]
 
 
 def _require_numbers(one: object, *names: str, optional: tuple[str, ...] = ()) -> None:
@@ -236,13 +236,20 @@ class Walk:
         system: whose.
         prompt: its text.
         n_tokens: of the output in the model's tokens, the end token included.
-        steps: one a pass.
+        steps: one a pass, from the first on.
+        left_out: passes of a long generation that are not among them.
     """
 
     system: str
     prompt: str
     n_tokens: int
     steps: tuple[Step, ...]
+    left_out: int = 0
+
+    @property
+    def n_passes(self) -> int:
+        """Of the whole generation."""
+        return len(self.steps) + self.left_out
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,8 @@ def _lengths(run: Run, page: _Page) -> list[Shown]:
     if not systems:
         return []
     values = "; ".join(f"{s.name}: from {min(s.passes)} to {max(s.passes)}" for s in systems)
-    caption = f"Forward passes that an output takes, over {len(systems[0].passes):,} test rows; dashed: the median."
+    rows = "test rows" if run.test_rows else "outputs"
+    caption = f"Forward passes that an output takes, over {len(systems[0].passes):,} {rows}; dashed: the median."
     return [page.show(charts.lengths(systems), caption, values)]
 
 

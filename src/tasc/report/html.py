@@ -36,21 +36,27 @@ def write_report(
     out: str | os.PathLike[str],
     *,
     title: str = "",
+    drafters: Sequence[str | os.PathLike[str]] = (),
+    tokenizer: str | os.PathLike[str] | None = None,
+    vocabulary: str | os.PathLike[str] | None = None,
     progress: Progress = silent,
 ) -> Report:
     """Read runs and write their page, atomically.
 
     Args:
-        paths: run folders and documents, see `tasc.report.read_run`.
+        paths: run folders, logs, outputs and documents, see `tasc.report.read_run`.
         out: the HTML file.
         title: of the page; default: made of the runs' names.
+        drafters, tokenizer, vocabulary: of logs and outputs, see `tasc.report.read_run`.
         progress: see `tasc.progress.Progress`.
 
     Raises:
-        DataError: a path holds nothing that a report can show.
+        DataError: a path holds nothing that a report can show; for other errors see `tasc.report.read_report`.
         OSError: a file cannot be read or written.
     """
-    report = read_report(paths, title=title, progress=progress)
+    report = read_report(
+        paths, title=title, drafters=drafters, tokenizer=tokenizer, vocabulary=vocabulary, progress=progress
+    )
     with progress("drawing the report", total=len(report.runs), unit="runs") as advance:
         page = render(report)
         advance(len(report.runs))

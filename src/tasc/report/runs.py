@@ -1,4 +1,4 @@
-"""Finds out what a path holds and reads it: a demo folder, a `tasc train` folder, or a JSON document of a command."""
+"""Finds out what a path holds and reads it: a run folder, logs and outputs of `tasc generate`, or a JSON document."""
 
 import os
 from collections.abc import Sequence
@@ -8,75 +8,135 @@ from typing import Any
 from tasc.errors import DataError, OptionError
 from tasc.files import read_json
 from tasc.progress import Progress, silent
+from tasc.report._content import content_of
 from tasc.report._demo import read_demo
 from tasc.report._documents import read_compare, read_eval, read_tune
+from tasc.report._generate import is_enrich, read_enrich, read_folder, read_generated
+from tasc.report._recorded import Given
 from tasc.report._train import read_train
 from tasc.report.data import Report, Run
 
 KNOWN = (
-    "the run folder of 'tasc demo' or 'tasc train', or what 'tasc eval', 'tasc generate --compare' or 'tasc tune' print "
-    "with --json"
+    "the run folder of 'tasc demo' or 'tasc train', what 'tasc generate' wrote with --record or -o, a folder with such "
+    "files, or what 'tasc eval', 'tasc enrich', 'tasc generate --compare' or 'tasc tune' print with --json"
 )
 
 
-def read_report(paths: Sequence[str | os.PathLike[str]], *, title: str = "", progress: Progress = silent) -> Report:
+def read_report(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    title: str = "",
+    drafters: Sequence[str | os.PathLike[str]] = (),
+    tokenizer: str | os.PathLike[str] | None = None,
+    vocabulary: str | os.PathLike[str] | None = None,
+    progress: Progress = silent,
+) -> Report:
     """Read several runs for one page.
 
     Args:
         paths: see `read_run`.
         title: of the page; default: made of the runs' names.
+        drafters, tokenizer, vocabulary: for all runs, see `read_run`.
         progress: see `tasc.progress.Progress`.
 
     Raises:
-        OptionError: no run is given.
-        DataError: see `read_run`.
+        OptionError: no run is given, or a drafter, tokenizer or vocabulary that no run needs.
+        DataError: see `read_run`, as for its other errors.
     """
     if not paths:
         raise OptionError("a report needs at least one run, got none; pass a run folder")
-    places = [Path(path) for path in paths]
+    places, given = [Path(path) for path in paths], _given(drafters, tokenizer, vocabulary)
     names = _names(places)
-    runs = tuple(read_run(place, name=name, progress=progress) for place, name in zip(places, names, strict=True))
+    runs = tuple(_named(place, given, name, progress) for place, name in zip(places, names, strict=True))
+    if given and not any(run.kind in ("generate", "enrich") for run in runs):
+        raise OptionError(
+            "a drafter, tokenizer or vocabulary is for what 'tasc generate' wrote, and no run is of that kind; leave it out"
+        )
     return Report(title or " and ".join(names), runs)
 
 
-def read_run(path: str | os.PathLike[str], *, name: str = "", progress: Progress = silent) -> Run:
+def read_run(
+    path: str | os.PathLike[str],
+    *,
+    name: str = "",
+    drafters: Sequence[str | os.PathLike[str]] = (),
+    tokenizer: str | os.PathLike[str] | None = None,
+    vocabulary: str | os.PathLike[str] | None = None,
+    progress: Progress = silent,
+) -> Run:
     """Read one run.
 
     Args:
-        path: a folder or a JSON file.
+        path: a folder, a log or outputs of `tasc generate`, or a JSON file.
         name: what it is called; default: the name of the folder or file.
+        drafters: files of `tasc draft build`; a log takes the one that makes its drafts. Default: those in the folder.
+        tokenizer: folder or Hub name, for logs and outputs; default: the one that the drafter was built with.
+        vocabulary: folder of n-grams, for logs and outputs; default: those that the drafter was built with.
         progress: see `tasc.progress.Progress`.
 
     Raises:
         DataError: nothing that a report can show, or a damaged file.
+        FingerprintError, TokenizerError, VocabularyError, DrafterFileError: a drafter, tokenizer or vocabulary does not
+            belong to the run, or cannot be read.
         OSError: it cannot be opened.
     """
     place = Path(path)
-    name = name or place.resolve().name
+    return _named(place, _given(drafters, tokenizer, vocabulary), name or place.resolve().name, progress)
+
+
+def _given(
+    drafters: Sequence[str | os.PathLike[str]],
+    tokenizer: str | os.PathLike[str] | None,
+    vocabulary: str | os.PathLike[str] | None,
+) -> Given:
+    return Given(
+        tuple(Path(one) for one in drafters),
+        None if tokenizer is None else os.fspath(tokenizer),
+        None if vocabulary is None else os.fspath(vocabulary),
+    )
+
+
+def _named(place: Path, given: Given, name: str, progress: Progress) -> Run:
     try:
-        return _read(place, name, progress)
+        return _read(place, given, name, progress)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise DataError(f"{place}: damaged or of another version ({error!r}); make it again") from error
 
 
-def _read(place: Path, name: str, progress: Progress) -> Run:
+def _read(place: Path, given: Given, name: str, progress: Progress) -> Run:
     if place.is_dir():
-        results = place / "results.json"
-        if results.is_file():
-            return _read_document(read_json(results), place, name, progress)
-        stored = read_json(place / "run.json") if (place / "run.json").is_file() else {}
-        if isinstance(stored, dict) and "status" in stored and "options" in stored:
-            return read_train(place, stored, name=name)
-        if isinstance(stored, dict) and "demo" in stored:
-            raise DataError(f"{place}: an unfinished demo; 'tasc demo -o {place}' goes on with it")
+        return _read_folder(place, given, name, progress)
+    match content_of(place):
+        case "log":
+            return read_generated([place], [], given, name=name, progress=progress)
+        case "outputs":
+            return read_generated([], [place], given, name=name, progress=progress)
+        case "drafter":
+            raise DataError(f"{place}: a drafter file shows nothing by itself; pass a log and it as --drafter")
+    return _read_document(read_json(place), place.parent, given, name, progress)
+
+
+def _read_folder(place: Path, given: Given, name: str, progress: Progress) -> Run:
+    results = place / "results.json"
+    if results.is_file():
+        return _read_document(read_json(results), place, given, name, progress)
+    stored = read_json(place / "run.json") if (place / "run.json").is_file() else {}
+    if isinstance(stored, dict) and "status" in stored and "options" in stored:
+        return read_train(place, stored, name=name)
+    if isinstance(stored, dict) and "demo" in stored:
+        raise DataError(f"{place}: an unfinished demo; 'tasc demo -o {place}' goes on with it")
+    run = read_folder(place, given, name=name, progress=progress)
+    if run is None:
         raise DataError(f"{place}: no run folder; pass {KNOWN}")
-    return _read_document(read_json(place), place.parent, name, progress)
+    return run
 
 
-def _read_document(found: Any, folder: Path, name: str, progress: Progress) -> Run:
+def _read_document(found: Any, folder: Path, given: Given, name: str, progress: Progress) -> Run:
     known = set(found) if isinstance(found, dict) else set()
     if {"systems", "scale", "enriched"} <= known:
         return read_demo(folder, found, name=name, progress=progress)
+    if is_enrich(found):
+        return read_enrich(found, given, name=name)
     if {"verdict", "tried", "before", "after"} <= known:
         return read_tune(found, name=name)
     if {"speedup_range", "passes_per_output", "ms_per_output"} <= known:

@@ -1,6 +1,6 @@
 """From ids to the text that people see: outputs cut into tokens, and generations pass by pass."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SAMPLES, WALKS = 4, 3
 LONGEST_OUTPUT = 400  # characters of a sample
 LONGEST_TEXT = 2000  # characters of its prompt and reference; the rest is left out
-MOST_STEPS = 24  # of a generation that is shown
+MOST_STEPS = 24  # of a generation; further ones are left out
 
 
 def cut(
@@ -85,29 +85,51 @@ def walks(
     """A few generations of a log, chosen for what there is to see; none where the files do not belong together."""
     try:
         drafter, log = Drafter.load(drafter_file), read_log(log_file)
-        control = _control(log, log_file)
         if not log.requests or log.about.get("fingerprint") not in (None, drafter.fingerprint):
             return ()
-        with progress(f"replaying {system}", total=len(log.requests), unit="requests") as advance:
-            at_work = adaptive(drafter) if log.about.get("adapt") else drafter
-            found = passes_of(at_work, log.requests, control, progress=advance)
+        found = replayed(drafter, log, log_file, progress, what=system)
     except (TascError, OSError):
         return ()
-    known = [
-        (request, passes)
-        for request, passes in zip(log.requests, found, strict=True)
-        if passes and len(passes) <= MOST_STEPS and any(one.drafted for one in passes)
-    ]
-    known.sort(key=lambda pair: _interest(pair[1]), reverse=True)
-    return tuple(_walk(system, *pair, tokenizer, vocabulary) for pair in known[:WALKS])
+    return walks_of(system, log.requests, found, tokenizer, vocabulary)
 
 
-def _control(log: Log, path: Path) -> Control:
-    """As it was when the run began."""
+def replayed(drafter: Drafter, log: Log, path: Path, progress: Progress, *, what: str) -> list[tuple[Pass, ...] | None]:
+    """The passes of each request of a log, the drafter at work as it was when the run began.
+
+    Args:
+        drafter: the one of that run.
+        log: holds requests.
+        path: its file, for messages.
+        progress: see `tasc.progress.Progress`.
+        what: what progress calls it.
+
+    Raises:
+        DataError: the log's cost curve cannot be used, or a request has no output.
+        OptionError: an option in the log is out of range.
+    """
     options = {key: log.about[key] for key in ("max_draft", "min_gain", "switch_off") if key in log.about}
     stored = log.about.get("cost")
     curve = StepCost.default("cpu") if stored is None else StepCost.from_json(stored, source=str(path))
-    return Control(curve, **options)
+    at_work = adaptive(drafter) if log.about.get("adapt") else drafter
+    with progress(f"replaying {what}", total=len(log.requests), unit="requests") as advance:
+        return passes_of(at_work, log.requests, Control(curve, **options), progress=advance)
+
+
+def walks_of(
+    system: str,
+    requests: Sequence[Recorded],
+    found: Sequence[tuple[Pass, ...] | None],
+    tokenizer: "PreTrainedTokenizerFast",
+    vocabulary: "EnrichedVocabulary | None",
+) -> tuple[Walk, ...]:
+    """A few generations, chosen for what there is to see; of long ones the beginning, where there are no others."""
+    known = [
+        (request, passes)
+        for request, passes in zip(requests, found, strict=True)
+        if passes and any(one.drafted for one in passes[:MOST_STEPS])
+    ]
+    known.sort(key=lambda pair: (len(pair[1]) <= MOST_STEPS, *_interest(pair[1][:MOST_STEPS])), reverse=True)
+    return tuple(_walk(system, *pair, tokenizer, vocabulary) for pair in known[:WALKS])
 
 
 def _interest(passes: Sequence[Pass]) -> tuple[int, int, int]:
@@ -124,9 +146,7 @@ def _walk(
     tokenizer: "PreTrainedTokenizerFast",
     vocabulary: "EnrichedVocabulary | None",
 ) -> Walk:
-    def text(ids: Sequence[int]) -> str:
-        base = list(ids) if vocabulary is None else vocabulary.expand(list(ids)).tolist()
-        return str(tokenizer.decode(base, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    text = decoder(tokenizer, vocabulary)
 
     def piece(before: list[int], token: int) -> str:
         # as part of its text: some tokenizers drop the space in front of a lone token
@@ -134,7 +154,7 @@ def _walk(
         return whole[len(start) :] if whole.startswith(start) else text([token])
 
     steps, so_far = [], []
-    for one in passes:
+    for one in passes[:MOST_STEPS]:
         shown, place = [], list(so_far)
         for index, (token, source) in enumerate(zip(one.drafted, one.sources, strict=True)):
             shown.append(DraftedToken(piece(place, token), source, index < one.n_accepted))
@@ -143,7 +163,19 @@ def _walk(
         own = None if one.own is None else piece(kept, one.own)
         steps.append(Step(text(so_far), tuple(shown), own))
         so_far += one.produced
-    return Walk(system, text(request.prompt_ids), len(request.output_ids), tuple(steps))
+    return Walk(system, text(request.prompt_ids), len(request.output_ids), tuple(steps), len(passes) - len(steps))
+
+
+def decoder(
+    tokenizer: "PreTrainedTokenizerFast", vocabulary: "EnrichedVocabulary | None", *, skip_special_tokens: bool = False
+) -> Callable[[Sequence[int]], str]:
+    """A function from ids to text, n-grams written out."""
+
+    def text(ids: Sequence[int]) -> str:
+        base = list(ids) if vocabulary is None else vocabulary.expand(list(ids)).tolist()
+        return str(tokenizer.decode(base, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False))
+
+    return text
 
 
 def tokenizer_of(folders: Sequence[Path]) -> "PreTrainedTokenizerFast | None":

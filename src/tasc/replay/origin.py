@@ -1,0 +1,79 @@
+"""What a drafter file belongs to: the tokenizer and the n-grams that it was built with, and logs of its requests.
+
+The one file of this room that reads tokenizers; the others know ids only.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasc.corpus import fingerprint, load_tokenizer
+from tasc.draft import Drafter
+from tasc.draft.recorded import Log, read_log
+from tasc.errors import DataError, FingerprintError, OptionError, TokenizerError, VocabularyError
+from tasc.vocab import EnrichedVocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def vocabulary_of(drafter: Drafter, path: Path, given: str | None) -> EnrichedVocabulary | None:
+    """The n-grams that the drafter of a file speaks: those given, or those it was built with; None for base ids."""
+    folder = given or drafter.origin.vocabulary
+    if not folder:
+        return None
+    try:
+        vocabulary = EnrichedVocabulary.load(folder)
+    except (VocabularyError, OSError) as error:
+        if given is not None:
+            raise
+        raise VocabularyError(
+            f"{path} speaks n-grams of {folder}, which cannot be read: {error}; pass --vocab"
+        ) from error
+    if vocabulary.size > drafter.vocab_size:
+        raise VocabularyError(
+            f"{path} has {drafter.vocab_size} ids, {folder} {vocabulary.size}; pass the n-grams it was built with as --vocab"
+        )
+    return vocabulary
+
+
+def tokenizer_name(drafter: Drafter, path: Path, given: str | None) -> str:
+    """Folder or Hub name of the tokenizer to read rows with."""
+    if given is None and not drafter.tokenizer:
+        raise OptionError(f"{path} does not say which tokenizer it was built with; pass --tokenizer")
+    return given or drafter.tokenizer
+
+
+def tokenizer_of(
+    drafter: Drafter, path: Path, given: str | None, vocabulary: EnrichedVocabulary | None
+) -> "PreTrainedTokenizerFast":
+    """The tokenizer to read the rows with; it must be the one that the drafter was built with."""
+    name = tokenizer_name(drafter, path, given)
+    try:
+        tokenizer = load_tokenizer(name)
+    except TokenizerError as error:
+        if given is not None:
+            raise
+        raise TokenizerError(
+            f"{path} was built with a tokenizer that is not there: {error}; pass --tokenizer"
+        ) from error
+    found, fitting = fingerprint(tokenizer), {drafter.fingerprint, "" if vocabulary is None else vocabulary.fingerprint}
+    if drafter.fingerprint and found not in fitting:
+        raise FingerprintError(
+            f"{path} was built with tokenizer {drafter.fingerprint}, {name} is {found}; "
+            "pass the one it was built with as --tokenizer"
+        )
+    return tokenizer
+
+
+def log_of(path: Path, drafter: Drafter) -> Log:
+    """A log that holds requests, recorded with the drafter's tokenizer."""
+    log = read_log(path)
+    if not log.requests:
+        raise DataError(f"{path}: no recorded request; record a run with 'tasc generate --record'")
+    recorded_with = log.about.get("fingerprint")
+    if drafter.fingerprint and recorded_with not in (None, drafter.fingerprint):
+        raise FingerprintError(
+            f"{path}: recorded with tokenizer {recorded_with}, the drafter has {drafter.fingerprint}; use the drafter of "
+            "that run"
+        )
+    return log
