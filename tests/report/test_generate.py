@@ -68,7 +68,7 @@ def test_a_log_and_its_drafter_give_every_view_of_the_drafts(place):
     known = {row.prompt: row.completion for row in ASKED}
     assert len(run.walks) == texts.WALKS
     for walk in run.walks:
-        assert written(walk) == known[walk.prompt] + TOKENIZER.eos_token
+        assert written(walk) == known[walk.prompt] + str(TOKENIZER.eos_token)
         assert (len(walk.steps), walk.left_out) == (walk.n_passes, 0)
     assert f"{n_accepted / n_drafted:.0%} of the drafted tokens" in run.verdict[0]
     assert ("requests replayed", "20 of 20") in run.facts
@@ -182,7 +182,7 @@ def test_an_enriched_run_shows_its_ngrams_and_outputs_cut_into_them(enriched):
     assert (run.kind, run.n_ngrams, len(run.ngrams)) == ("generate", 4, 4)
     assert len(run.walks) == texts.WALKS
     known = {row.prompt: row.completion for row in ASKED}
-    assert all(written(walk) == known[walk.prompt] + TOKENIZER.eos_token for walk in run.walks)
+    assert all(written(walk) == known[walk.prompt] + str(TOKENIZER.eos_token) for walk in run.walks)
     assert len(run.samples) == texts.SAMPLES
     for sample in run.samples:
         assert sample.output == sample.reference == known[sample.prompt]

@@ -47,7 +47,9 @@ def write_report(
         paths: run folders, logs, outputs and documents, see `tasc.report.read_run`.
         out: the HTML file.
         title: of the page; default: made of the runs' names.
-        drafters, tokenizer, vocabulary: of logs and outputs, see `tasc.report.read_run`.
+        drafters: of logs, see `tasc.report.read_run`.
+        tokenizer: of logs and outputs, see `tasc.report.read_run`.
+        vocabulary: of logs and outputs, see `tasc.report.read_run`.
         progress: see `tasc.progress.Progress`.
 
     Raises:

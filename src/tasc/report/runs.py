@@ -36,7 +36,9 @@ def read_report(
     Args:
         paths: see `read_run`.
         title: of the page; default: made of the runs' names.
-        drafters, tokenizer, vocabulary: for all runs, see `read_run`.
+        drafters: for all runs, see `read_run`.
+        tokenizer: for all runs, see `read_run`.
+        vocabulary: for all runs, see `read_run`.
         progress: see `tasc.progress.Progress`.
 
     Raises:
