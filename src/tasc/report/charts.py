@@ -105,6 +105,7 @@ def lengths(systems: Sequence[System]) -> str:
             axes.set_title(f"{_short(system.name)}: median {middle}")
             axes.axvline(middle, color=INK, linewidth=1, linestyle="--")
             axes.grid(axis="x", visible=False)
+        panels[-1].xaxis.get_major_locator().set_params(integer=True)
         panels[-1].set_xlabel("target passes per output")
         figure.supylabel("share of the outputs (%)", fontsize=9.5)
 
