@@ -24,7 +24,7 @@ def models() -> Models:
 
 @pytest.fixture(scope="session")
 def prompts(models: Models) -> list[str]:
-    """500 prompts: of people to a voice assistant where the real data is there, else of the demo's test rows."""
+    """750 prompts: 250 test rows of the demo, then 500 of people to a voice assistant where the real data is there."""
     folder = Path(os.environ.get("TASC_SHARED") or ROOT.parent / "shared")
     return real_prompts(models, folder)
 

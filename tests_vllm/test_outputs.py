@@ -2,15 +2,22 @@
 
 import asyncio
 import json
+import re
 from collections import Counter
 
 import openai
 import pytest
 from scipy.stats import chi2_contingency
 
-from serving import SERVED
+from serving import BOTH, MAX_TOKENS, SERVED
+from tasc.draft import SOURCES
 
-BOTH = pytest.mark.parametrize("name", ["base", "enriched"])
+
+def same_text(plain, prompts, found, expected, **options):
+    """The pairs of completions with the same text; the others must differ by a tie."""
+    texts = [[one.choices[0].text for one in done] for done in (found, expected)]
+    plain.require_same(prompts, *texts, **options)
+    return [(a, b) for a, b in zip(found, expected, strict=True) if a.choices[0].text == b.choices[0].text]
 
 
 @BOTH
@@ -45,9 +52,9 @@ def test_options_mean_the_same_with_drafts(servers, prompts, name, options):
     asked = {key: value for key, value in options.items() if key not in own} | {"extra_body": extra}
     some = prompts[200:260]
     plain, drafts = (servers[f"{kind} {name}"].complete(some, 16, **asked) for kind in ("plain", "drafts"))
-    for one, other in zip(plain, drafts, strict=True):
-        assert [(c.text, c.finish_reason) for c in other.choices] == [(c.text, c.finish_reason) for c in one.choices]
-        assert other.usage.completion_tokens == one.usage.completion_tokens
+    for found, expected in same_text(servers[f"plain {name}"], some, drafts, plain, **asked):
+        assert found.choices[0].finish_reason == expected.choices[0].finish_reason
+        assert found.usage.completion_tokens == expected.usage.completion_tokens
 
 
 def test_what_vllm_does_not_verify_is_refused(servers, prompts):
@@ -58,22 +65,24 @@ def test_what_vllm_does_not_verify_is_refused(servers, prompts):
 
 @BOTH
 def test_log_probabilities_are_those_without_drafts(servers, prompts, name):
-    plain, drafts = (
-        servers[f"{kind} {name}"].complete(prompts[230:270], 8, logprobs=2) for kind in ("plain", "drafts")
-    )
-    for one, other in zip(plain, drafts, strict=True):
-        found, expected = other.choices[0].logprobs, one.choices[0].logprobs
+    some = prompts[230:270]
+    plain, drafts = (servers[f"{kind} {name}"].complete(some, 8, logprobs=2) for kind in ("plain", "drafts"))
+    for pair in same_text(servers[f"plain {name}"], some, drafts, plain):
+        found, expected = (done.choices[0].logprobs for done in pair)
         assert found.tokens == expected.tokens
         assert found.token_logprobs == pytest.approx(expected.token_logprobs, abs=1e-3)
 
 
 @BOTH
-def test_sampling_keeps_the_distribution(servers, prompts, name):
-    options = dict(temperature=2.0, max_tokens=4, n=32, extra_body={"top_k": 8})
-    counts = []
+@pytest.mark.parametrize("n", [2, 32])
+def test_sampling_keeps_the_distribution(servers, prompts, name, n):
+    options = dict(temperature=2.0, max_tokens=4, n=n, extra_body={"top_k": 8})
+    counts, before = [], servers[f"drafts {name}"].drafted()
     for kind in ("plain", "drafts"):
-        done = servers[f"{kind} {name}"].complete(prompts[:1] * 24, 8, **options)
+        done = servers[f"{kind} {name}"].complete(prompts[:1] * (768 // n), max(8, 32 // n), **options)
+        assert {len(one.choices) for one in done} == {n}
         counts.append(Counter(choice.text for one in done for choice in one.choices))
+    assert servers[f"drafts {name}"].drafted() > before
     common = [text for text, _ in (counts[0] + counts[1]).most_common(30)]
     table = [[found[text] for text in common] + [768 - sum(found[text] for text in common)] for found in counts]
     kept = [column for column in zip(*table, strict=True) if sum(column) >= 10]
@@ -109,8 +118,10 @@ def test_outputs_bound_to_a_schema(servers, prompts, name):
         "additionalProperties": False,
     }
     options = dict(max_tokens=120, extra_body={"structured_outputs": {"json": schema}})
+    before = servers[f"drafts {name}"].drafted()
     plain, drafts = (servers[f"{kind} {name}"].complete(prompts[:24], 8, **options) for kind in ("plain", "drafts"))
-    assert [one.choices[0].text for one in drafts] == [one.choices[0].text for one in plain]
+    assert servers[f"drafts {name}"].drafted() > before
+    assert same_text(servers[f"plain {name}"], prompts[:24], drafts, plain, **options)
     assert all(one.choices[0].text.startswith("{") for one in drafts)
     for one in drafts:
         if one.choices[0].finish_reason == "stop":
@@ -138,13 +149,34 @@ def test_streams_that_are_left_leave_nothing_behind(servers, prompts, name):
     assert server.metrics()["vllm:num_requests_running"] == 0
 
 
-def test_prompts_known_from_before_are_drafted_alike(servers, prompts):
-    server = servers["drafts base"]
+@BOTH
+def test_prompts_known_from_before_are_drafted_alike(servers, prompts, name):
+    server, plain = servers[f"drafts {name}"], servers[f"plain {name}"]
     long = [f"{prompts[0]} {prompts[1]} {prompts[2]} " * 4 + prompt for prompt in prompts[:24]]
-    hits, name = server.metrics().get("vllm:prefix_cache_hits_total", 0), "vllm:prefix_cache_hits_total"
-    first = server.texts(long, 8)
-    assert server.texts(long, 8) == first == servers["plain base"].texts(long, 8)
-    assert server.metrics()[name] > hits
+    expected, before = plain.texts(long, 8), server.metrics()
+    for _ in range(2):
+        plain.require_same(long, server.texts(long, 8), expected)
+    after = server.metrics()
+    for counter in ("vllm:prefix_cache_hits_total", "vllm:spec_decode_num_accepted_tokens_total"):
+        assert after[counter] > before[counter]
+
+
+@BOTH
+def test_chats_are_answered_like_prompts(servers, prompts, name):
+    server, plain, some = servers[f"drafts {name}"], servers[f"plain {name}"], prompts[240:264]
+
+    async def chat(prompt, client):
+        asked = [{"role": "user", "content": prompt}]
+        done = await client.chat.completions.create(model=SERVED, messages=asked, max_tokens=MAX_TOKENS, temperature=0)
+        return done.choices[0].message.content
+
+    async def all_of_them():
+        async with server.client() as client:
+            return await asyncio.gather(*(chat(prompt, client) for prompt in some))
+
+    before = server.drafted()
+    plain.require_same(some, asyncio.run(all_of_them()), plain.texts(some))
+    assert server.drafted() > before
 
 
 @BOTH
@@ -153,6 +185,9 @@ def test_counters_of_drafts_are_on_the_metrics_page(servers, prompts, name):
     before = server.metrics()
     server.texts(prompts[:100], 1)
     gained = {key: value - before.get(key, 0) for key, value in server.metrics().items()}
+    sources = set(re.findall(r'^tasc:drafted_tokens_total\{.*source="(.*?)"', server.metrics_page(), re.MULTILINE))
+    assert sources
+    assert sources <= set(SOURCES)
     drafted, accepted = gained["tasc:drafted_tokens_total"], gained["tasc:accepted_tokens_total"]
     assert 0 < accepted <= drafted
     assert gained["tasc:draft_seconds_total"] > 0
