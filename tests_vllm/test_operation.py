@@ -177,6 +177,7 @@ def test_earlier_outputs_are_drafted_from_and_change_none(remembering, servers, 
     assert second["tasc:accepted_tokens_total"] > first["tasc:accepted_tokens_total"] > 0
     # 0.6 times as many; without a memory, with weights that adapt, 0.97
     assert second["tasc:passes_total"] < 0.8 * first["tasc:passes_total"]
+    assert re.search(r'^tasc:accepted_tokens_total\{.*source="memory"', remembering.metrics_page(), re.MULTILINE)
 
 
 def test_a_killed_engine_ends_streams_and_server_and_it_starts_again(remembering, servers, prompts):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from built import EOS, SIZE, build, drafts_of, keyed_rows, many_rows, same_drafters
-from tasc.draft import Memory, Options
+from tasc.draft import SOURCES, Memory, Options
 from tasc.draft import memory as module
 from tasc.errors import OptionError
 
@@ -61,6 +61,9 @@ def test_a_request_that_comes_again_is_drafted_from_the_memory():
     memory.add(PROMPT, OUTPUT)
     after = drafts_of(drafter, [row], memory=memory)
     assert after[2][0][:2] == OUTPUT[2:4]
+    memory_code = SOURCES.index("memory")
+    assert after[2][1][0] == memory_code
+    assert not any(memory_code in sources for _, sources, _ in before)
     assert drafts_of(drafter, [row]) == before  # the drafter itself has learnt nothing
 
 

@@ -11,7 +11,7 @@ from numba.np.numpy_support import carray
 from tasc._numba import njit
 from tasc.draft._features import FEATURES, describe, score, source_of
 from tasc.draft._request import FRAME, N_TEXT, OUTPUT, PLACE, UNUSED, advance, append, extend, text_at, variant_of
-from tasc.draft._sources import LEVELS, MOST, add, after_cursor, from_corpus, from_text
+from tasc.draft._sources import LEVELS, MOST, NUMBERS, add, after_cursor, from_corpus, from_text
 
 
 @njit
@@ -73,7 +73,7 @@ def propose(
     frame = state[:FRAME].copy()
     found = np.empty(MOST, np.int32)
     features = np.empty((MOST + 1, FEATURES), np.int32)
-    numbers = np.empty((4, MOST))
+    numbers = np.empty((NUMBERS, MOST))
     counts, masses = np.zeros((LEVELS, MOST), np.int32), np.empty((LEVELS, 2))
     scores = np.empty(MOST + 1)
     copied = np.empty(wanted, np.int64)
@@ -150,7 +150,7 @@ def observe(tokens, suffixes, ids, starts, steps, variants, memo, state, start_i
     `all_features[t]` describe token t.
     """
     found = np.empty(MOST, np.int32)
-    numbers = np.empty((4, MOST))
+    numbers = np.empty((NUMBERS, MOST))
     counts, masses = np.zeros((LEVELS, MOST), np.int32), np.empty((LEVELS, 2))
     for t in range(len(output)):
         frame = state[:FRAME]

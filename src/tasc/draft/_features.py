@@ -24,7 +24,7 @@ from tasc.draft._request import (
     text_at,
     variant_of,
 )
-from tasc.draft._sources import CORPUS, IN_OUTPUT, IN_PROMPT, MOST, VOTES
+from tasc.draft._sources import CORPUS, IN_OUTPUT, IN_PROMPT, MOST, SEEN, VOTES
 
 MANTISSA = (1 << 52) - 1
 HALF_OCTAVE = int(np.float64(math.sqrt(0.5)).view(np.int64)) & MANTISSA
@@ -50,7 +50,7 @@ NONE_AT = sum(SIZES[:-1])
 N_WEIGHTS = sum(SIZES)
 STARTS = tuple(sum(SIZES[:k]) for k in range(FEATURES))
 # sources, as places in interface.SOURCES
-FROM_CORPUS, FROM_SIMILAR, FROM_PROMPT, FROM_OUTPUT = 0, 1, 2, 3
+FROM_CORPUS, FROM_SIMILAR, FROM_PROMPT, FROM_OUTPUT, FROM_SEEN = 0, 1, 2, 3, 4
 
 
 @njit
@@ -174,5 +174,5 @@ def source_of(features, numbers, best):
     if numbers[IN_PROMPT, best] > 0 or features[best, 2] > 0 or features[best, 1] >= P_BINS:
         return FROM_PROMPT
     if numbers[VOTES, best] > 0:
-        return FROM_SIMILAR
+        return FROM_SEEN if 2 * numbers[SEEN, best] > numbers[VOTES, best] else FROM_SIMILAR
     return FROM_OUTPUT if numbers[IN_OUTPUT, best] > 0 else FROM_CORPUS

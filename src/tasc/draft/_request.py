@@ -25,13 +25,14 @@ HIGHS = LOWS + ORDERS + 1
 MATCHES = HIGHS + ORDERS + 1  # two lists of places with lengths, in turns: the matches now and those before
 FRAME = MATCHES + 4 * ACTIVE
 # constants of the request, behind the frame
-N_TEXT, PROMPT_AT, PROMPT_END, CAPACITY, BUCKETS, WEIGHT_SUM = (
+N_TEXT, PROMPT_AT, PROMPT_END, CAPACITY, BUCKETS, WEIGHT_SUM, SEEN_AT = (
     FRAME,
     FRAME + 1,
     FRAME + 2,
     FRAME + 3,
     FRAME + 4,
     FRAME + 5,
+    FRAME + 6,  # where outputs seen at run time begin, behind those of the corpus
 )
 HEAD = FRAME + 8
 # the table has BUCKETS entries of: variant + 1 (0: free), newest place, weight of the similar rows that hold it, last such row
@@ -258,6 +259,7 @@ def begin(
     state = np.zeros(HEAD + ENTRY * buckets + PLACE * capacity, np.int32)
     set_up(state, len(tokens), capacity, buckets)
     add_similar(state, tokens, row_starts, variants, rows, weights, 0)
+    state[SEEN_AT] = state[N_TEXT]
     order = np.arange(len(extra_weights)).astype(np.int32)
     add_similar(state, extra, extra_starts, variants, order, extra_weights, len(rows))
     add_prompt(state, variants, prompt, start_id)

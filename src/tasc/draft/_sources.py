@@ -1,6 +1,6 @@
 """Kernels of the default drafter's sources: each names candidates for the next token and says what speaks for them.
 
-`found` (int32[MOST], -1 where free) holds the candidates. `numbers` (float64[4, MOST]) says what speaks for each, see below.
+`found` (int32[MOST], -1 where free) holds the candidates. `numbers` (float64[NUMBERS, MOST]) says what speaks for each, see below.
 """
 
 from tasc._numba import njit
@@ -27,6 +27,7 @@ from tasc.draft._request import (
     PLACE,
     PROMPT_AT,
     PROMPT_END,
+    SEEN_AT,
     TOP,
     TURN,
     text_at,
@@ -37,8 +38,10 @@ FROM_TEXT = 10  # candidates when the corpus has its turn
 LEVELS = 6  # contexts of different frequency that are mixed
 SPECIAL = 2  # first candidates whose counts are looked up where they are not among the followers kept
 FLOOR = 1e-6  # probability of a token that the corpus never saw
-# lines of `numbers`: probability in the corpus, votes of similar rows, longest match in the prompt, and in the output so far
-CORPUS, VOTES, IN_PROMPT, IN_OUTPUT = 0, 1, 2, 3
+# lines of `numbers`: probability in the corpus, votes of similar rows, longest match in the prompt, and in the output so far;
+# the votes of rows seen at run time alone
+CORPUS, VOTES, IN_PROMPT, IN_OUTPUT, SEEN = 0, 1, 2, 3, 4
+NUMBERS = 5
 FAVOUR = 4.0  # what a vote counts for the longest match, against one token less
 
 
@@ -97,6 +100,8 @@ def from_text(state, frame, start_id, found, n, numbers):
                 at, n = _place(found, n, state[line], start_id)
                 if at >= 0:
                     numbers[VOTES, at] += weight
+                    if place >= state[SEEN_AT]:
+                        numbers[SEEN, at] += weight
             elif not shorter and n < FROM_TEXT:
                 at, n = add(found, n, state[line], start_id)
                 if at >= 0:
