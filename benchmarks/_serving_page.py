@@ -80,7 +80,7 @@ def misses(found: dict[str, Any]) -> list[str]:
     for concurrency in found["requests"]:
         for name, sign in SPEEDS.items():
             values = {system["system"]: middle(system["at"][concurrency], name) for system in found["systems"]}
-            first, *_ = sorted(values, key=lambda system: -sign * values[system])
+            first = max(values, key=lambda system: sign * values[system])
             if not is_ours(first):
                 best = max(filter(is_ours, values), key=lambda system: sign * values[system])
                 lost.append(

@@ -63,19 +63,24 @@ def page(results: dict[str, Any]) -> str:
 
 def _caveats(results: dict[str, Any]) -> list[str]:
     """What a reader could miss: figures from before the drafter adapted, tasks without a fine-tuned model."""
-    lines = []
-    if before := [corpus for corpus, result in results.items() if not result.get("adapt")]:
-        lines += [
-            "",
-            f"Measured before the default drafter's weights followed what the model writes ([why](../decisions/0012-adaptive-drafter.md)): {', '.join(before)}. There",
-            "`spec` has the weights of its file throughout.",
-        ]
+    lines = ["", *before] if (before := measured_before_adapting(results, "../decisions")) else []
     if bare := [corpus for corpus, result in results.items() if "ft" not in result["models"]]:
         lines += [
             "",
             f"No `ft` for {', '.join(bare)}: only a target was trained; n-grams shorten its free text little ([variability](variability.md)).",
         ]
     return lines
+
+
+def measured_before_adapting(results: dict[str, Any], decisions: str) -> list[str]:
+    """Which figures are from before drafters adapted; `decisions`: where the page finds the folder of that name."""
+    before = [corpus for corpus, result in results.items() if not result.get("adapt")]
+    if not before:
+        return []
+    return [
+        f"Measured before the default drafter's weights followed what the model writes ([why]({decisions}/0012-adaptive-drafter.md)): {', '.join(before)}. There",
+        "`spec` has the weights of its file throughout.",
+    ]
 
 
 def _about(result: dict[str, Any]) -> list[str]:
@@ -172,11 +177,8 @@ def draw(results: dict[str, Any]) -> str:
                 at = [place for place, share in enumerate(shares(system)) if share is not None]
                 middle = [counts[place][1] / counts[place][0] for place in at]
                 ends = [wilson(counts[place][1], counts[place][0]) for place in at]
-                # rounding can leave an end of 0 or 1 on the wrong side of the share
-                error = [[max(0.0, share - low) for share, (low, _) in zip(middle, ends, strict=True)],
-                         [max(0.0, high - share) for share, (_, high) in zip(middle, ends, strict=True)]]  # fmt: skip
                 panel.errorbar(
-                    [place + 1 for place in at], middle, yerr=error, label=name, color=plots.COLOURS[number], markersize=4,
+                    [place + 1 for place in at], middle, yerr=plots.error_bars(middle, ends), label=name, color=plots.COLOURS[number], markersize=4,
                     marker=plots.MARKERS[number], linestyle=plots.DASHES[number], linewidth=1.4, elinewidth=0.8, capsize=2,
                 )  # fmt: skip
             panel.set(title=corpus, ylim=(0, 1), xticks=range(1, 11, 3))

@@ -186,3 +186,13 @@ class Chromium:
             self.errors.append(params["entry"]["text"])
         elif method == "Network.requestWillBeSent":
             self.requested.append(params["request"]["url"])
+
+
+def check_page(browser: Chromium, page: Path, *, width: int, dark: bool, parts: str) -> None:
+    """It loads nothing else and without errors, no part reaches beyond the window, and every text can be read."""
+    browser.open(page, width=width, dark=dark)
+    assert browser.errors == []
+    assert browser.requested == [page.as_uri()]
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    assert browser.too_wide(parts) == []
+    assert browser.low_contrast() == []

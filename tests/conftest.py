@@ -18,6 +18,16 @@ settings.load_profile("tasc")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A headless Chromium; tests that ask for it are skipped where there is none."""
+    from chromium import Chromium  # no test but these needs it
+
+    chromium = Chromium(tmp_path_factory.mktemp("chromium"))
+    yield chromium
+    chromium.close()
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder with real corpora (`data/`) and tokenizers (`tokenizers/`): `TASC_SHARED`, or `shared` beside the checkout."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tasc.report.plots import COLOURS, DASHES, INK, MARKERS, draw
+from tasc.report.plots import COLOURS, DASHES, INK, MARKERS, draw, error_bars
 
 BUDGET = "budget M (n-grams added)"
 Point = dict[str, Any]
@@ -82,14 +82,14 @@ def quality(groups: dict[str, Sequence[Point]], scores: Sequence[str], ylabel: s
         for number, (name, score) in enumerate(shown):
             runs = groups[name]
             at, values = [run["budget"] for run in runs], [run["quality"][score] for run in runs]
-            error = _error(values, [run["intervals"][score] for run in runs])
+            error = error_bars(values, [run["intervals"][score] for run in runs])
             left.errorbar(at, values, yerr=error, label=f"{name}: {score}", **_look(number))
         left.set_ylabel(ylabel)
         for right in others:
             for number, runs in enumerate(groups.values()):
                 rounds = [run["speed"][0]["ms_per_output_rounds"] for run in runs]
                 middle = [run["speed"][0]["ms_per_output"] for run in runs]
-                error = _error(middle, [(min(ms), max(ms)) for ms in rounds])
+                error = error_bars(middle, [(min(ms), max(ms)) for ms in rounds])
                 right.errorbar([run["budget"] for run in runs], middle, yerr=error, **_look(number))
             right.set_ylabel("ms per output, batch 8 (range of rounds)")
             right.set_ylim(bottom=0)
@@ -119,7 +119,7 @@ def predictions(configurations: Sequence[dict[str, Any]]) -> str:
             look |= {"capsize": 0, "fillstyle": "none" if one["size"] == "qwen-tokens" else "full"}
             first, runs = one["runs"][0], one["runs"]
             measured = [run["ms_per_output"] / first["ms_per_output"] for run in runs]
-            error = _error(measured, [over_baseline(run, first) for run in runs])
+            error = error_bars(measured, [over_baseline(run, first) for run in runs])
             predicted = [run["steps_ms"] / first["steps_ms"] for run in runs]
             for panel, values in zip(axes, ([run["h2_nats"] for run in runs], predicted), strict=True):
                 panel.errorbar(values, measured, yerr=error, **look)
@@ -151,7 +151,7 @@ def lambdas(results: dict[str, Any]) -> str:
             tried = [one for one in result["lambda"] if one["lambda"] is not None]
             speeds = [one["speed"][0] for one in tried]
             middle = [s["speed_up"] for s in speeds]
-            error = _error(middle, [s["speed_up_range"] for s in speeds])
+            error = error_bars(middle, [s["speed_up_range"] for s in speeds])
             axes.errorbar([one["lambda"] for one in tried], middle, yerr=error, label=name, **_look(number))
         axes.axhline(1, color=INK, linewidth=1)
         axes.set_xlabel("weight of the corpus (lambda); 0: prompt only, 1: corpus only")
@@ -169,19 +169,13 @@ def epochs(runs: Sequence[Point], headline: str) -> str:
         for number, budget in enumerate(sorted({run["budget"] for run in runs})):
             chosen = [run for run in runs if run["budget"] == budget]
             values, ends = [r["quality"][headline] for r in chosen], [r["intervals"][headline] for r in chosen]
-            error = _error(values, ends)
+            error = error_bars(values, ends)
             axes.errorbar([r["epochs"] for r in chosen], values, yerr=error, label=f"M = {budget}", **_look(number))
         axes.set_xlabel("epochs of fine-tuning")
         axes.set_ylabel(f"{headline} (95% interval)")
         axes.legend(loc="lower right")
 
     return draw(on, width=4.6, height=3.2)
-
-
-def _error(values: Sequence[float], ends: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Distances to the lower and the upper ends, as matplotlib wants them."""
-    below = [value - low for value, (low, _) in zip(values, ends, strict=True)]
-    return [below, [high - value for value, (_, high) in zip(values, ends, strict=True)]]
 
 
 def _look(number: int) -> dict[str, Any]:

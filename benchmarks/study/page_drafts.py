@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from _tasc_spec_page import measured_before_adapting
+
 from study import figures
 from study.markdown import Row, figure, table
 from tasc.evals.stats import wilson
@@ -67,11 +69,7 @@ def _caveats(found: dict[str, Any], shortening: dict[str, Any]) -> list[str]:
             lines.append(
                 f"No `ft` for {corpus}: only a target was trained; 500 n-grams would shorten its free text no more than {tokens[0] / tokens[500]:.1f} times (Figure 2)."
             )
-    if before := [corpus for corpus, result in found.items() if not result.get("adapt")]:
-        lines += [
-            f"Measured before the default drafter's weights followed what the model writes ([why](decisions/0012-adaptive-drafter.md)): {', '.join(before)}. There `spec` has the",
-            "weights of its file throughout.",
-        ]
+    lines += measured_before_adapting(found, "decisions")
     return [*lines, ""] if lines else []
 
 

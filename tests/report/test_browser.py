@@ -2,7 +2,7 @@
 
 import pytest
 
-from chromium import Chromium
+from chromium import check_page
 from recorded_runs import write_run
 from report_runs import full_run
 from tasc.report import Report, render, write_report
@@ -11,13 +11,6 @@ PARTS = "table, figure, .card, .steps, .facts"
 LONG = "a-very-long-word-without-a-break-" * 8
 AT = "document.querySelector('.steps .pass:not(.off) .what').textContent"
 SHOWN = "Array.from(document.querySelectorAll('.steps .pass')).filter(p => getComputedStyle(p).visibility === 'visible').length"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    chromium = Chromium(tmp_path_factory.mktemp("chromium"))
-    yield chromium
-    chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +25,8 @@ def page(tmp_path_factory):
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
 def test_it_loads_without_errors_and_fits_the_width(browser, page, width, dark):
-    browser.open(page, width=width, dark=dark)
-    assert browser.errors == []
-    assert browser.requested == [page.as_uri()]
+    check_page(browser, page, width=width, dark=dark, parts=PARTS)
     assert browser.evaluate("document.title") == "two - TASC report"
-    assert browser.evaluate("document.documentElement.scrollWidth") <= width
-    assert browser.too_wide(PARTS) == []
 
 
 def test_every_text_has_contrast_in_both_schemes(browser, page):
@@ -106,12 +95,7 @@ def recorded(tmp_path_factory):
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_of_a_recorded_run_fits_and_can_be_read(browser, recorded, width, dark):
-    browser.open(recorded, width=width, dark=dark)
-    assert browser.errors == []
-    assert browser.requested == [recorded.as_uri()]
-    assert browser.evaluate("document.documentElement.scrollWidth") <= width
-    assert browser.too_wide(PARTS) == []
-    assert browser.low_contrast() == []
+    check_page(browser, recorded, width=width, dark=dark, parts=PARTS)
 
 
 def test_the_steps_of_a_recorded_run_are_walked(browser, recorded):

@@ -156,19 +156,16 @@ def _replay_log(
     max_draft: int | None,
     limit: int | None,
 ) -> dict[str, Any]:
-    from tasc.draft.adaptive import adaptive
     from tasc.draft.control import Control
-    from tasc.draft.cost import StepCost
     from tasc.replay import replay_log
-    from tasc.replay.origin import log_of
+    from tasc.replay.origin import at_work, curve_of, log_of, options_of
 
     log = log_of(path, drafter)
     requests = log.requests[:limit]
-    chosen = {key: log.about[key] for key in ("max_draft", "min_gain", "switch_off") if key in log.about}
+    chosen = options_of(log)
     if max_draft is not None:
         chosen["max_draft"] = max_draft
-    stored = log.about.get("cost")
-    curve = _cost(cost, drafter) if cost is not None or stored is None else StepCost.from_json(stored, source=str(path))
+    curve = (curve_of(log, path) if cost is None else None) or _cost(cost, drafter)
     passes = sum(request.passes for request in requests)
     recorded = {
         "tokens_per_pass": sum(len(request.output_ids) for request in requests) / passes,
@@ -177,8 +174,9 @@ def _replay_log(
     results = []
     with progress("replaying", total=len(requests) * len(contenders)) as advance:
         for name, one in contenders:
-            at_work = adaptive(one) if log.about.get("adapt") else one
-            done = replay_log(at_work, requests, name=name, control=Control(curve, **chosen), progress=advance)
+            done = replay_log(
+                at_work(one, log), requests, name=name, control=Control(curve, **chosen), progress=advance
+            )
             same = all(
                 (a.drafted, a.accepted) == (b.drafted, b.accepted) for a, b in zip(done.requests, requests, strict=True)
             )

@@ -112,18 +112,16 @@ def _data_rows(
 
 def _log_rows(path: Path, drafter: "Drafter", limit: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
     from tasc.corpus import TokenCorpus
-    from tasc.draft.cost import StepCost
-    from tasc.replay.origin import log_of
+    from tasc.replay.origin import curve_of, log_of
 
     log = log_of(path, drafter)
     requests = [request for request in log.requests[:limit] if request.output_ids]
-    stored = log.about.get("cost")
     rows = {
         "prompts": TokenCorpus.from_rows(request.prompt_ids for request in requests),
         "outputs": TokenCorpus.from_rows(request.output_ids for request in requests),
         "limits": [request.limit for request in requests],
         "batch_size": 1 + max((request.slot for request in requests), default=0),
-        "cost": None if stored is None else StepCost.from_json(stored, source=str(path)),
+        "cost": curve_of(log, path),
     }
     return rows, {"requests": len(requests)}
 

@@ -232,10 +232,10 @@ def _longest(batch: Any, lengths: NDArray[np.integer]) -> dict[int, int]:
     vLLM (0.32) keeps such a row from ending in the whole pass, so its draft must not reach the first token that may end it.
     """
     return {
-        slot: max(0, least - 1 - int(lengths[slot] - batch.num_prompt_tokens[slot]))
+        slot: missing - 1
         for processor in batch.logitsprocs.non_argmax_invariant
         for slot, (least, *_) in getattr(processor, "min_toks", {}).items()
-        if lengths[slot] - batch.num_prompt_tokens[slot] < least
+        if (missing := least - int(lengths[slot] - batch.num_prompt_tokens[slot])) > 0
     }
 
 

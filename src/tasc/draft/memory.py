@@ -66,7 +66,6 @@ class Memory:
         if max_tokens < 1 or max_rows < 1:
             raise OptionError(f"max_tokens and max_rows must be at least 1, got {max_tokens} and {max_rows}")
         self.max_tokens, self.max_rows = max_tokens, max_rows
-        # prompts, and outputs with a place for a start marker in front
         self._rows: deque[tuple[NDArray[np.int32], NDArray[np.int32]]] = deque()
         self._n_tokens = 0
         self._terms = np.empty(0, np.int32)  # of each row how many, then these, ascending; the rows are in [begin, end)
@@ -80,11 +79,11 @@ class Memory:
         prompt, output = np.asarray(prompt_ids, np.int32), np.asarray(output_ids, np.int32)
         if not 0 < len(output) <= self.max_tokens:
             return
-        self._rows.append((prompt, np.append(np.int32(-1), output)))
+        self._rows.append((prompt, output))
         self._n_tokens += len(output)
         self._append(np.unique(prompt))
         while self._n_tokens > self.max_tokens or len(self._rows) > self.max_rows:
-            self._n_tokens -= len(self._rows.popleft()[1]) - 1
+            self._n_tokens -= len(self._rows.popleft()[1])
             self._begin += 1 + int(self._terms[self._begin])
 
     def _append(self, terms: NDArray[np.int32]) -> None:
@@ -99,7 +98,7 @@ class Memory:
 
     def rows(self) -> list[tuple[list[int], list[int]]]:
         """Prompt and output ids of each row, oldest first, for `Drafter.update`."""
-        return [(prompt.tolist(), output[1:].tolist()) for prompt, output in self._rows]
+        return [(prompt.tolist(), output.tolist()) for prompt, output in self._rows]
 
     def find(
         self, prompt: NDArray[np.int32], neighbours: Neighbours | None, start_id: int
@@ -123,13 +122,14 @@ class Memory:
         newest_first = len(cosines) - 1 - np.argsort(-cosines[::-1], kind="stable")[:MOST_ROWS]
         best, n_tokens = list[int](), 0
         for row in newest_first.tolist():
-            n_more = len(self._rows[row][1]) - 1
+            n_more = len(self._rows[row][1])
             if cosines[row] > 0 and n_tokens + n_more <= MOST_TOKENS:
                 best.append(row)
                 n_tokens += n_more
         best.reverse()
         outputs = [self._rows[row][1] for row in best]
-        starts = np.cumsum([0, *map(len, outputs)], dtype=np.int32)
-        text = np.concatenate([np.empty(0, np.int32), *outputs])
-        text[starts[:-1]] = start_id
+        starts = np.cumsum([0, *(1 + len(output) for output in outputs)], dtype=np.int32)
+        text = np.full(starts[-1], start_id, np.int32)
+        for output, begin, end in zip(outputs, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+            text[begin + 1 : end] = output
         return text, starts, np.maximum(cosines[best] ** 2 * SCALE, 1).astype(np.int32)

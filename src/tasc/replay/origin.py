@@ -4,10 +4,12 @@ The one file of this room that reads tokenizers; the others know ids only.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tasc.corpus import fingerprint, load_tokenizer
-from tasc.draft import Drafter
+from tasc.draft import Drafter, Drafts
+from tasc.draft.adaptive import adaptive
+from tasc.draft.cost import StepCost
 from tasc.draft.recorded import Log, read_log
 from tasc.errors import DataError, FingerprintError, OptionError, TokenizerError, VocabularyError
 from tasc.vocab import EnrichedVocabulary
@@ -77,3 +79,19 @@ def log_of(path: Path, drafter: Drafter) -> Log:
             "that run"
         )
     return log
+
+
+def options_of(log: Log) -> dict[str, Any]:
+    """The options of `tasc.draft.control.Control` that the run had, as far as the log says."""
+    return {key: log.about[key] for key in ("max_draft", "min_gain", "switch_off") if key in log.about}
+
+
+def curve_of(log: Log, path: Path) -> StepCost | None:
+    """The cost curve that the run went by; None where the log has none."""
+    stored = log.about.get("cost")
+    return None if stored is None else StepCost.from_json(stored, source=str(path))
+
+
+def at_work(drafter: Drafts, log: Log) -> Drafts:
+    """A drafter as the run had it: one that adapts where drafters did."""
+    return adaptive(drafter) if log.about.get("adapt") else drafter

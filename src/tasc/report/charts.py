@@ -14,7 +14,7 @@ from tasc.report.data import (
     Training,
     Tried,
 )
-from tasc.report.plots import COLOURS, DASHES, HATCHES, INK, MARKERS, SOURCES, draw
+from tasc.report.plots import COLOURS, DASHES, HATCHES, INK, MARKERS, SOURCES, draw, error_bars
 
 BUDGET = "budget M (n-grams added)"
 CAP = 3  # points
@@ -299,10 +299,8 @@ def _ends(one: Estimate) -> tuple[float, float]:
 
 def _error(estimates: Sequence[Estimate], scale: float = 1.0) -> list[list[float]]:
     """Distances to the lower and upper ends, as matplotlib wants them."""
-    ends = [_ends(one) for one in estimates]
-    below = [scale * max(one.value - low, 0.0) for one, (low, _) in zip(estimates, ends, strict=True)]
-    above = [scale * max(high - one.value, 0.0) for one, (_, high) in zip(estimates, ends, strict=True)]
-    return [below, above]
+    distances = error_bars([one.value for one in estimates], [_ends(one) for one in estimates])
+    return [[scale * distance for distance in side] for side in distances]
 
 
 def _names(axes: Any, names: Sequence[str]) -> None:

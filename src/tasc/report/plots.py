@@ -6,7 +6,7 @@ ids. Text stays text. Everything that is not data is drawn in one grey, which `i
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from io import StringIO
 from typing import Any
@@ -46,6 +46,18 @@ STYLE: Any = {  # matplotlib names the keys in a type of its own
     "xtick.color": INK,
     "ytick.color": INK,
 }
+
+
+def error_bars(values: Sequence[float], ends: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Distances to the lower and upper ends, as matplotlib wants them.
+
+    Rounding can leave an end on the wrong side of its value; the distance is 0 then.
+    """
+    pairs = list(zip(values, ends, strict=True))
+    return [
+        [max(value - low, 0.0) for value, (low, _) in pairs],
+        [max(high - value, 0.0) for value, (_, high) in pairs],
+    ]
 
 
 def draw(draw_on: Callable[[Any], None], *, width: float = 4.4, height: float = 2.9) -> str:

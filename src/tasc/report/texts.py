@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from tasc.corpus import load_tokenizer
 from tasc.draft import Drafter
-from tasc.draft.adaptive import adaptive
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
 from tasc.draft.interface import SOURCES
 from tasc.draft.recorded import Log, Recorded, read_log
 from tasc.errors import TascError
 from tasc.progress import Progress
+from tasc.replay.origin import at_work, curve_of, options_of
 from tasc.replay.steps import Pass, passes_of
 from tasc.report.data import DraftedToken, Piece, Sample, Step, Walk
 
@@ -107,12 +107,9 @@ def replayed(drafter: Drafter, log: Log, path: Path, progress: Progress, *, what
         DataError: the log's cost curve cannot be used, or a request has no output.
         OptionError: an option in the log is out of range.
     """
-    options = {key: log.about[key] for key in ("max_draft", "min_gain", "switch_off") if key in log.about}
-    stored = log.about.get("cost")
-    curve = StepCost.default("cpu") if stored is None else StepCost.from_json(stored, source=str(path))
-    at_work = adaptive(drafter) if log.about.get("adapt") else drafter
+    control = Control(curve_of(log, path) or StepCost.default("cpu"), **options_of(log))
     with progress(f"replaying {what}", total=len(log.requests), unit="requests") as advance:
-        return passes_of(at_work, log.requests, Control(curve, **options), progress=advance)
+        return passes_of(at_work(drafter, log), log.requests, control, progress=advance)
 
 
 def walks_of(
