@@ -42,4 +42,4 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
         "torch": torch.__version__, "python": platform.python_version(),
-    }  # fmt: skip
+    } | ({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {})  # fmt: skip

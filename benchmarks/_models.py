@@ -9,14 +9,14 @@ steps of the same rows.
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, set_seed
 
-from tasc.corpus import Row, Tasks, load_tasks
+from tasc.corpus import Row, Tasks, load_tasks, load_tokenizer
 from tasc.train import finetune
 from tasc.vocab import EnrichedVocabulary
 
@@ -39,6 +39,8 @@ class Preset:
         family: of the model, as transformers names it.
         tokens: "own" for a tokenizer trained on the task, or a byte-level BPE one of the shared folder, of which the model
             gets the part that the task uses.
+        shape: a key of `SHAPES`, for a model of published sizes with the whole of the tokenizer; "" goes by the sizes above.
+        target_lr, tuning_lr: highest learning rates.
     """
 
     metric: str
@@ -52,13 +54,86 @@ class Preset:
     vocab_size: int = 4000
     family: str = "qwen2"
     tokens: str = "own"
+    shape: str = ""
+    target_lr: float = 1.5e-3
+    tuning_lr: float = 1e-3
 
+    def sizes(self, n_tokens: int) -> dict[str, Any]:
+        """The model's sizes, as its configuration names them."""
+        if self.shape:
+            return SHAPES[self.shape]
+        return {
+            "vocab_size": n_tokens,
+            "hidden_size": self.hidden_size,
+            "intermediate_size": 3 * self.hidden_size,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.hidden_size // 32,
+            "num_key_value_heads": self.hidden_size // 64,
+        }
+
+
+SHAPES = {
+    # config.json of Qwen/Qwen2.5-0.5B, 494M parameters; the tokenizer leaves 271 of the rows unused
+    "qwen2.5-0.5b": {
+        "vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
+        "num_attention_heads": 14, "num_key_value_heads": 2, "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0},
+    },
+}  # fmt: skip
 
 PRESETS = {
     "massive_en": Preset("intent-slots", "joint_accuracy", 0, 2400, 3600),
     "eurlex57k_short": Preset("multilabel", "micro_f1", 16, 1200, 1800, hidden_size=192),
     "medquad": Preset("text", "rouge_l", 0, 600, 0, rows=8, hidden_size=192),
 }
+
+
+def _half_a_billion(corpus: str, target_steps: int, tuning_steps: int) -> Preset:
+    """A corpus' preset at the size of Qwen2.5-0.5B, for a GPU."""
+    large = replace(
+        PRESETS[corpus], target_steps=target_steps, tuning_steps=tuning_steps, target_lr=3e-4, tuning_lr=1e-4
+    )
+    return replace(large, tokens="qwen2.5", shape="qwen2.5-0.5b", rows=32)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A size of target models, and how the models are decoded with and measured.
+
+    Attributes:
+        presets: by corpus.
+        device, dtype: of decoding.
+        batch_sizes: that are timed.
+        quality_rows, quality_batch: test rows whose outputs are scored, and how many of them share a pass.
+        timed_rows, rounds: of the comparison of fine-tuned models.
+        exact: every output must be that of plain decoding; otherwise outputs that rounding changes are counted.
+        results: the folder of the JSON files.
+    """
+
+    presets: dict[str, Preset]
+    device: str
+    dtype: str
+    batch_sizes: tuple[int, ...]
+    quality_rows: int
+    quality_batch: int
+    timed_rows: int
+    rounds: int
+    exact: bool
+    results: Path
+
+
+RESULTS = Path(__file__).parent / "results"
+SCALES = {
+    "cpu": Scale(
+        PRESETS, device="cpu", dtype="float32", batch_sizes=(1, 8), quality_rows=2000, quality_batch=32, timed_rows=160,
+        rounds=5, exact=True, results=RESULTS,
+    ),
+    "qwen2.5-0.5b": Scale(
+        {corpus: _half_a_billion(corpus, 800, 1000) for corpus in ("massive_en", "eurlex57k_short")}, device="cuda",
+        dtype="bfloat16", batch_sizes=(1, 8, 32), quality_rows=1000, quality_batch=128, timed_rows=12, rounds=3,
+        exact=False, results=RESULTS / "gpu",
+    ),
+}  # fmt: skip
 
 
 def shared_split(corpus: str, split: str, preset: Preset) -> Tasks:
@@ -139,6 +214,10 @@ def tokenizer_of(corpus: str, preset: Preset) -> PreTrainedTokenizerFast:
     """The tokenizer of a corpus' target."""
     if preset.tokens == "own":
         return train_tokenizer(shared_split(corpus, "train", preset), preset.vocab_size)
+    if preset.shape:
+        tokenizer = load_tokenizer(SHARED / "tokenizers" / preset.tokens)
+        tokenizer.eos_token = EOS  # as the base model has it; the folder is the chat model's
+        return tokenizer
     splits = [shared_split(corpus, name, preset) for name in ("train", "validation", "test")]
     return used_part(preset.tokens, (text for tasks in splits for text in (*tasks.prompts, *tasks.completions)))
 
@@ -160,12 +239,7 @@ def train_target(
     set_seed(seed)
     config = AutoConfig.for_model(
         preset.family,
-        vocab_size=len(tokenizer),
-        hidden_size=preset.hidden_size,
-        intermediate_size=3 * preset.hidden_size,
-        num_hidden_layers=preset.layers,
-        num_attention_heads=preset.hidden_size // 32,
-        num_key_value_heads=preset.hidden_size // 64,
+        **preset.sizes(len(tokenizer)),
         max_position_embeddings=1024,
         tie_word_embeddings=True,
         eos_token_id=end_id,
@@ -175,7 +249,7 @@ def train_target(
     )
     finetune(
         AutoModelForCausalLM.from_config(config), tasks, out=folder, tokenizer=tokenizer,
-        eval_tasks=shared_split(corpus, "validation", preset), method="full", lr=1.5e-3, warmup=0.05,
+        eval_tasks=shared_split(corpus, "validation", preset), method="full", lr=preset.target_lr, warmup=0.05,
         max_steps=steps or preset.target_steps, batch_size=preset.rows, effective_batch=preset.rows, template="plain", seed=seed, on_record=print_record,
         **options,
     )  # fmt: skip
@@ -201,7 +275,7 @@ def fine_tune(
     preset = preset or PRESETS[corpus]
     finetune(
         target, shared_split(corpus, "train", preset)[:n_rows], out=folder, vocabulary=vocabulary,
-        eval_tasks=shared_split(corpus, "validation", preset), method="full", lr=1e-3, warmup=0.05,
+        eval_tasks=shared_split(corpus, "validation", preset), method="full", lr=preset.tuning_lr, warmup=0.05,
         max_steps=steps or preset.tuning_steps, batch_size=preset.rows, effective_batch=preset.rows, template="plain", seed=seed,
         on_record=print_record, **options,
     )  # fmt: skip

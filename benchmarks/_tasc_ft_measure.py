@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from _measuring import completer, drawn_rows, machine, metric_of
-from _models import PRESETS, Preset, shared_split
+from _models import RESULTS, Preset, Scale, shared_split
 from tasc_ft import Variant, trained_variants
 
 from tasc.bench import Speed, System, measure_quality, measure_speed, to_json
@@ -21,40 +21,41 @@ from tasc.vocab.budget import HEAD_SHARE, cost_of
 from tasc.vocab.tokenizer import load_base_tokenizer
 
 ROOT = Path(__file__).parents[1]
-QUALITY_ROWS, TIMED_ROWS, ROUNDS = 2000, 160, 5
-BATCH_SIZES = (1, 8)
 
 
-def measure_all(corpora: list[str], work: Path) -> None:
-    path = ROOT / "benchmarks" / "results" / "tasc_ft.json"
+def measure_all(corpora: list[str], work: Path, scale: Scale) -> None:
+    path = scale.results / "tasc_ft.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     for corpus in corpora:
-        results[corpus] = measure(corpus, work)
+        results[corpus] = measure(corpus, work, scale)
         write_json(path, results)
-    (ROOT / "docs" / "results" / "tasc_ft.md").write_text(page(results))
+    if scale.results == RESULTS:
+        (ROOT / "docs" / "results" / "tasc_ft.md").write_text(page(results))
 
 
-def measure(corpus: str, work: Path) -> dict[str, Any]:
-    preset = PRESETS[corpus]
+def measure(corpus: str, work: Path, scale: Scale) -> dict[str, Any]:
+    preset = scale.presets[corpus]
     chosen = trained_variants(corpus, work)
-    rows = drawn_rows(corpus, preset, QUALITY_ROWS)
+    rows = drawn_rows(corpus, preset, scale.quality_rows)
     systems, predictors = [], []
     for variant in chosen:
-        model = load_model(variant.folder(work))
+        model = load_model(variant.folder(work), device=scale.device, dtype=scale.dtype)
         systems.append(System(variant.name, completer(model)))
         predictors.append(predict(variant, work, preset, rows))
-    quality = measure_quality(systems, rows, metric=metric_of(corpus, preset), headline=preset.headline, batch_size=32)
-    speeds = {b: measure_speed(systems, rows[:TIMED_ROWS], batch_size=b, rounds=ROUNDS) for b in BATCH_SIZES}
+    metric = metric_of(corpus, preset)
+    quality = measure_quality(systems, rows, metric=metric, headline=preset.headline, batch_size=scale.quality_batch)
+    timed = rows[: scale.timed_rows]
+    speeds = {b: measure_speed(systems, timed, batch_size=b, rounds=scale.rounds) for b in scale.batch_sizes}
     return {
         "machine": machine(),
         "preset": asdict(preset),
-        "rows": {"quality": len(rows), "timed": TIMED_ROWS, "rounds": ROUNDS},
+        "rows": {"quality": len(rows), "timed": len(timed), "rounds": scale.rounds},
         "variants": [
             asdict(variant) | predictors[k]
-            | to_json(systems[k], quality[k], [speeds[b][k] for b in BATCH_SIZES], comparable=True)
+            | to_json(systems[k], quality[k], [speeds[b][k] for b in scale.batch_sizes], comparable=True)
             for k, variant in enumerate(chosen)
         ],
-        "kendall": {str(b): taus(chosen, speeds[b], predictors) for b in BATCH_SIZES},
+        "kendall": {str(b): taus(chosen, speeds[b], predictors) for b in scale.batch_sizes},
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _models import PRESETS, shared_split
+from _models import Preset, Scale, shared_split
 
 from tasc.corpus import Row, Tasks, Template, TokenCorpus, make_template
 from tasc.decode import (
@@ -58,8 +58,8 @@ class Target:
     template: Template
 
     @classmethod
-    def load(cls, folder: Path) -> "Target":
-        loaded = load_model(folder, device="cpu")
+    def load(cls, folder: Path, scale: Scale) -> "Target":
+        loaded = load_model(folder, device=scale.device, dtype=scale.dtype)
         return cls(folder, loaded, make_template(loaded.tokenizer, "plain"))
 
     def about(self) -> dict[str, Any]:
@@ -70,6 +70,7 @@ class Target:
             "hidden_size": config.hidden_size,
             "layers": config.num_hidden_layers,
             "vocabulary": config.vocab_size,
+            "dtype": str(self.loaded.model.dtype).removeprefix("torch."),
         }
 
     @property
@@ -88,6 +89,8 @@ class Setup:
 
     corpus: str
     folder: Path
+    batch_sizes: tuple[int, ...]
+    exact: bool
     targets: dict[str, Target]
     train: Tasks
     validation: Tasks
@@ -96,19 +99,19 @@ class Setup:
     drafters: dict[str, tuple[Drafter, StepCost]] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, corpus: str, work: Path) -> "Setup":
-        preset = PRESETS[corpus]
+    def make(cls, corpus: str, work: Path, scale: Scale) -> "Setup":
+        preset: Preset = scale.presets[corpus]
         models = work / "tasc_ft" / corpus
-        targets = {"base": Target.load(models / ("m0-s0" if preset.tuning_steps else "target"))}
+        targets = {"base": Target.load(models / ("m0-s0" if preset.tuning_steps else "target"), scale)}
         if preset.tuning_steps:
-            targets["ft"] = Target.load(models / "m500-s0")
+            targets["ft"] = Target.load(models / "m500-s0", scale)
         train, validation, test = (shared_split(corpus, split, preset) for split in ("train", "validation", "test"))
         picked = np.random.default_rng(1).permutation(len(test))
         rows = Tasks(tuple(test[int(k)] for k in picked), test.source)
         limit = default_max_new_tokens(targets["base"].template, rows.rows) if preset.tuning_steps else MEDQUAD_LIMIT
         folder = work / "tasc_spec" / corpus
         folder.mkdir(parents=True, exist_ok=True)
-        return cls(corpus, folder, targets, train, validation, rows, limit)
+        return cls(corpus, folder, scale.batch_sizes, scale.exact, targets, train, validation, rows, limit)
 
     def rows(self, n: int) -> Tasks:
         return Tasks(self.test[:n].rows, self.test.source)
@@ -123,18 +126,21 @@ class Contender:
         kind: "plain", "rival" or "tasc".
         target: of `Setup.targets`; all contenders with the same one must write the same outputs.
         complete: rows, batch size, progress -> completions.
-        batch_sizes: what it can do.
+        batch_sizes: what it can do; None for all.
         weight: lambda, for the sweep.
         done: the last completions at each batch size.
+        differing: at each batch size, rows whose outputs are not those of plain decoding and the widest gap between the two
+            logits where one parts (`gap_between`).
     """
 
     name: str
     kind: str
     target: str
     complete: Complete
-    batch_sizes: tuple[int, ...] = (1, 8)
+    batch_sizes: tuple[int, ...] | None = None
     weight: float | None = None
     done: dict[int, Completions] = field(default_factory=dict)
+    differing: dict[int, tuple[int, float]] = field(default_factory=dict)
 
     def drafts(self, batch: int) -> dict[str, Any]:
         """What the drafts did at a batch size, as far as the loop counts it."""
@@ -215,7 +221,7 @@ def spec(setup: Setup, name: str) -> Complete:
     tokenizer = target.loaded.tokenizer if vocabulary is None else load_base_tokenizer(target.folder)
     drafter = build_drafter(setup.train.rows, tokenizer, vocabulary=vocabulary, template="plain")
     drafter.save(setup.folder / f"{name}.tasc")
-    cost = profile(target.loaded.model)
+    cost = profile(target.loaded.model, batch_sizes=setup.batch_sizes)
     cost.save(setup.folder / f"{name}-cost.json")
     drafter = Drafter.load(setup.folder / f"{name}.tasc")
     setup.drafters[name] = drafter, cost
@@ -239,6 +245,32 @@ def replayed(setup: Setup, name: str, rows: Tasks, batch: int) -> dict[str, Any]
         if (recorded.drafted, recorded.accepted) != (again.drafted, again.accepted):
             raise SystemExit(f"{name}, batch {batch}: replay took other passes than decoding: {again} for {recorded}")
     return {"target": name, "batch_size": batch, "passes": found.passes, "predicted_speed_up": found.predicted_speedup}
+
+
+def in_float32(setup: Setup, rows: Tasks, batch: int) -> Iterator[tuple[list[list[int]], list[list[int]]]]:
+    """For each model the outputs of plain decoding and of decoding with every draft verified as a whole."""
+    for name, target in setup.targets.items():
+        drafter = Drafter.load(setup.folder / f"{name}.tasc")
+        ways = plain(target, setup.limit), with_drafts(target, setup.limit, drafter, ALL_OF_IT)
+        one, other = (way(rows.rows, batch, lambda _: None).generated.outputs for way in ways)
+        yield one, other
+
+
+@torch.inference_mode()
+def gap_between(target: Target, pairs: Sequence[tuple[Row, list[int], list[int]]]) -> float:
+    """The widest gap, among rows with two outputs, between the logits of the two tokens at which these part.
+
+    Both are the choice of the same model at that place, so what parts them is rounding if the gap is of its order.
+    """
+    model, widest = target.loaded.model, 0.0
+    for row, one, other in pairs:
+        eos_id = target.template.eos_id
+        first, second = [*one, eos_id], [*other, eos_id]
+        place = next(k for k, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
+        ids = target.template.encode_prompts([row])[0] + one[:place]
+        logits = model(torch.tensor([ids], device=model.device)).logits[0, -1].float()
+        widest = max(widest, float((logits[first[place]] - logits[second[place]]).abs()))
+    return widest
 
 
 def plain(target: Target, limit: int) -> Complete:
@@ -272,8 +304,8 @@ def by_transformers(target: Target, limit: int, **options: Any) -> Complete:
 
     def continued(prompts: list[list[int]], most: int) -> list[list[int]]:
         width = max(map(len, prompts))
-        ids = torch.tensor([[template.eos_id] * (width - len(p)) + p for p in prompts])
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+        ids = torch.tensor([[template.eos_id] * (width - len(p)) + p for p in prompts], device=model.device)
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
         found = model.generate(
             input_ids=ids, attention_mask=mask, max_new_tokens=most, do_sample=False, eos_token_id=ends,
             pad_token_id=template.eos_id, **options,
@@ -337,6 +369,6 @@ def _completions(
 def most_likely_next(model: Any) -> np.ndarray:
     """N-Grammys' table: for each token the one that the model finds most likely after it alone, int64[vocabulary]."""
     n_ids = model.config.vocab_size
-    found = [model(torch.arange(start, min(start + 512, n_ids))[:, None]).logits[:, -1].argmax(-1)
-             for start in range(0, n_ids, 512)]  # fmt: skip
-    return torch.cat(found).numpy()
+    every = torch.arange(n_ids, device=model.device)
+    found = [model(some[:, None]).logits[:, -1].argmax(-1) for some in every.split(4096)]
+    return torch.cat(found).cpu().numpy()

@@ -1,10 +1,11 @@
 """TASC-ft on real tasks: quality and speed of enriched models against the baseline, fine-tuned with the same steps.
 
     python benchmarks/tasc_ft.py [--corpora massive_en eurlex57k_short] [--budgets 500 0 150 1000] [--seeds 0 1]
-                                 [--stage train|measure|all] [--work .work/tasc_ft]
+                                 [--scale cpu|qwen2.5-0.5b] [--stage train|measure|all] [--work .work/tasc_ft]
 
 `train` makes the target models and fine-tunes them (resumes where it stopped), `measure` evaluates quality on the test split
-and times all models that were trained in turns. Writes benchmarks/results/tasc_ft.json and docs/results/tasc_ft.md.
+and times all models that were trained in turns. Writes benchmarks/results/tasc_ft.json and docs/results/tasc_ft.md, or
+with another scale than "cpu" the JSON in that scale's folder alone (benchmarks/gpu/page.py makes its page).
 Set OMP_NUM_THREADS=1 where anything else runs on the machine.
 """
 
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from _models import PRESETS, fine_tune, shared_split, train_target
+from _models import PRESETS, SCALES, Preset, Scale, fine_tune, shared_split, train_target
 
 from tasc.corpus import load_tokenizer
 from tasc.files import write_json
@@ -42,8 +43,6 @@ class Variant:
 
 def variants(corpus: str, budgets: Sequence[int] = BUDGETS, seeds: Sequence[int] = (0, 1)) -> list[Variant]:
     """The models of a corpus in the order of their training: every budget with the first seed, the headline with all."""
-    if not PRESETS[corpus].tuning_steps:
-        return []
     return [Variant(corpus, b, s) for s in seeds for b in budgets if s == seeds[0] or b in HEADLINE_BUDGETS]
 
 
@@ -57,39 +56,41 @@ def target_folder(corpus: str, work: Path) -> Path:
     return work / corpus / "target"
 
 
-def train(variant: Variant, work: Path) -> None:
+def train(variant: Variant, work: Path, preset: Preset) -> None:
     print(f"{variant.corpus} {variant.name}", flush=True)
-    target = train_target(variant.corpus, target_folder(variant.corpus, work))
+    target = train_target(variant.corpus, target_folder(variant.corpus, work), preset=preset)
     vocabulary = None
     if variant.budget:
         folder = work / variant.corpus / f"vocab{variant.budget}"
         if not (folder / "enriched.json").exists():
-            preset = PRESETS[variant.corpus]
             tasks, validation = (shared_split(variant.corpus, split, preset) for split in ("train", "validation"))
             tokenizer = load_tokenizer(target)
             report = enrich(tasks, tokenizer, budget=variant.budget, eval_tasks=validation, out=folder)
             write_json(folder / "report.json", report.to_json())
         vocabulary = EnrichedVocabulary.load(folder)
-    fine_tune(variant.corpus, target, variant.folder(work), vocabulary=vocabulary, seed=variant.seed)
+    fine_tune(variant.corpus, target, variant.folder(work), preset=preset, vocabulary=vocabulary, seed=variant.seed)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpora", nargs="+", default=["massive_en", "eurlex57k_short"], choices=list(PRESETS))
-    parser.add_argument("--budgets", nargs="+", type=int, default=list(BUDGETS), help="which to train; 0 adds nothing")
+    parser.add_argument("--budgets", nargs="*", type=int, default=list(BUDGETS), help="which to train; 0 adds nothing")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], help="which to train")
+    parser.add_argument("--scale", choices=list(SCALES), default="cpu", help="size of the models")
     parser.add_argument("--stage", choices=["train", "measure", "all"], default="all")
     parser.add_argument("--work", type=Path, default=Path(__file__).parents[1] / ".work" / "tasc_ft")
     args = parser.parse_args()
+    scale: Scale = SCALES[args.scale]
     if args.stage in ("train", "all"):
         for corpus in args.corpora:
-            train_target(corpus, target_folder(corpus, args.work))
-            for variant in variants(corpus, args.budgets, args.seeds):
-                train(variant, args.work)
+            preset = scale.presets[corpus]
+            train_target(corpus, target_folder(corpus, args.work), preset=preset)
+            for variant in variants(corpus, args.budgets, args.seeds) if preset.tuning_steps else []:
+                train(variant, args.work, preset)
     if args.stage in ("measure", "all"):
         from _tasc_ft_measure import measure_all
 
-        measure_all([corpus for corpus in args.corpora if trained_variants(corpus, args.work)], args.work)
+        measure_all([corpus for corpus in args.corpora if trained_variants(corpus, args.work)], args.work, scale)
 
 
 if __name__ == "__main__":

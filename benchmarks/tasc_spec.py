@@ -1,72 +1,83 @@
 """TASC-spec on real tasks: decoding with drafts against plain decoding and against other drafters, wall clock, same outputs.
 
     OMP_NUM_THREADS=1 python benchmarks/tasc_spec.py [--corpora massive_en eurlex57k_short medquad] [--rounds 5] [--work .work]
+                                                     [--scale cpu|qwen2.5-0.5b]
 
 The models are those that `benchmarks/tasc_ft.py --stage train` made. All systems of a corpus take turns (A B A B) on the same
 rows; every output must equal that of plain decoding with the same model, else the run ends with an error. Writes
-benchmarks/results/tasc_spec.json and docs/results/tasc_spec.md with its figure.
+benchmarks/results/tasc_spec.json and docs/results/tasc_spec.md with its figure. At another scale than "cpu" models compute in
+bfloat16, where passes of other widths round otherwise: outputs that differ are counted, with the widest gap between the two
+logits where they part, and only the JSON in that scale's folder is written (benchmarks/gpu/page.py makes its page).
 """
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from _measuring import machine
-from _models import PRESETS
+from _models import RESULTS as FOLDER
+from _models import SCALES, Scale
 from _tasc_spec_page import write_page
-from _tasc_spec_systems import ADAPT, Contender, Setup, contenders, lambda_contenders, replayed
+from _tasc_spec_systems import ADAPT, Contender, Setup, contenders, gap_between, in_float32, lambda_contenders, replayed
 
 from tasc.bench import Speed, System, measure_speed
-from tasc.corpus import Tasks
 from tasc.files import write_json
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "tasc_spec.json"
-BATCH_SIZES = (1, 8)
-# rows that are timed at each batch size: free text takes long
+RESULTS = FOLDER / "tasc_spec.json"
+# rows that are timed at each batch size: free text takes long, and so does a model of half a billion parameters
 TIMED_ROWS = {"massive_en": (96, 192), "eurlex57k_short": (96, 192), "medquad": (16, 32)}
+TIMED_ROWS_ON_A_GPU = (10, 40, 96)
 LAMBDA_ROUNDS = 3
 
 
-def measure(corpus: str, work: Path, rounds: int) -> dict[str, Any]:
+def measure(corpus: str, work: Path, scale: Scale, rounds: int, left_out: Collection[str]) -> dict[str, Any]:
     """All that is known of one corpus, ready for JSON."""
     load = [os.getloadavg()[0]]
-    setup = Setup.make(corpus, work)
-    found = contenders(setup)
-    speeds = {
-        batch: time_in_turns(found, setup.rows(n_rows), batch, rounds)
-        for batch, n_rows in zip(BATCH_SIZES, TIMED_ROWS[corpus], strict=True)
-    }
-    sweep = lambda_contenders(setup)
-    swept = time_in_turns(sweep, setup.rows(TIMED_ROWS[corpus][0]), 1, LAMBDA_ROUNDS)
-    again = [
-        replayed(setup, name, setup.rows(n_rows), batch)
-        for name in setup.targets
-        for batch, n_rows in zip(BATCH_SIZES, TIMED_ROWS[corpus], strict=True)
-    ]
+    setup = Setup.make(corpus, work, scale)
+    n_rows = dict(zip(scale.batch_sizes, TIMED_ROWS[corpus] if scale.exact else TIMED_ROWS_ON_A_GPU, strict=True))
+    found = [contender for contender in contenders(setup) if contender.name not in left_out]
+    speeds = {b: time_in_turns(found, setup, n_rows[b], b, rounds) for b in scale.batch_sizes}
+    sweep = lambda_contenders(setup) if scale.exact else []
+    swept = time_in_turns(sweep, setup, n_rows[1], 1, LAMBDA_ROUNDS)
+    again = [replayed(setup, name, setup.rows(n_rows[b]), b) for name in setup.targets for b in scale.batch_sizes]
     load.append(os.getloadavg()[0])
     return {
         "machine": machine() | {"load_before_and_after": load},
-        "preset": asdict(PRESETS[corpus]),
+        "preset": asdict(scale.presets[corpus]),
         "models": {name: target.about() for name, target in setup.targets.items()},
         "max_new_tokens": setup.limit,
         "rounds": rounds,
         "adapt": ADAPT,
-        "rows": dict(zip(map(str, BATCH_SIZES), TIMED_ROWS[corpus], strict=True)),
+        "rows": {str(batch): n for batch, n in n_rows.items()},
+        "float32": None if scale.exact else compared(Setup.make(corpus, work, replace(scale, dtype="float32")), n_rows),
         "systems": [system_json(c, {b: s[c.name] for b, s in speeds.items() if c.name in s}) for c in found],
         "replay": again,
         "lambda": [{"lambda": c.weight} | system_json(c, {1: swept[c.name]}) for c in sweep],
     }  # fmt: skip
 
 
-def time_in_turns(found: Sequence[Contender], rows: Tasks, batch: int, rounds: int) -> dict[str, Speed]:
+def compared(setup: Setup, n_rows: dict[int, int]) -> dict[str, int]:
+    """In float32: rows decoded with drafts at the batch sizes, by each model, and how many differ from plain decoding."""
+    found = {"rows": 0, "differ": 0}
+    for batch, n in n_rows.items():
+        for plain, drafted in in_float32(setup, setup.rows(n), batch):
+            found["rows"] += n
+            found["differ"] += sum(a != b for a, b in zip(plain, drafted, strict=True))
+    return found
+
+
+def time_in_turns(found: Sequence[Contender], setup: Setup, n_rows: int, batch: int, rounds: int) -> dict[str, Speed]:
     """Time those that work at this batch size; every output is compared with that of the contender's reference."""
-    chosen = [c for c in found if batch in c.batch_sizes]
+    chosen = [c for c in found if c.batch_sizes is None or batch in c.batch_sizes]
+    if not chosen:
+        return {}
+    rows = setup.rows(n_rows)
     expected: dict[str, list[list[int]]] = {}
 
     def watched(contender: Contender) -> System:
@@ -74,7 +85,10 @@ def time_in_turns(found: Sequence[Contender], rows: Tasks, batch: int, rounds: i
             done = contender.complete(rows, batch_size, advance)
             same = expected.setdefault(contender.target, done.generated.outputs)
             wrong = [k for k, (a, b) in enumerate(zip(same, done.generated.outputs, strict=True)) if a != b]
-            if wrong:
+            if wrong and not setup.exact:
+                pairs = [(rows[k], same[k], done.generated.outputs[k]) for k in wrong]
+                contender.differing[batch] = len(wrong), gap_between(setup.targets[contender.target], pairs)
+            elif wrong:
                 k = wrong[0]
                 raise SystemExit(
                     f"{contender.name}, batch {batch_size}: {len(wrong)} outputs differ from plain decoding, first row {k}: "
@@ -103,6 +117,7 @@ def system_json(contender: Contender, speeds: dict[int, Speed]) -> dict[str, Any
                 "ms_per_output_rounds": list(speed.ms.values),
                 "speed_up": speed.ratio.median,
                 "speed_up_range": [speed.ratio.low, speed.ratio.high],
+                "differ": contender.differing.get(batch),
             }
             | contender.drafts(batch)
             for batch, speed in speeds.items()
@@ -113,16 +128,21 @@ def system_json(contender: Contender, speeds: dict[int, Speed]) -> dict[str, Any
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpora", nargs="+", default=list(TIMED_ROWS), choices=list(TIMED_ROWS))
+    parser.add_argument("--scale", choices=list(SCALES), default="cpu", help="size of the models")
+    parser.add_argument("--without", nargs="*", default=[], metavar="SYSTEM", help="systems to leave out")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--work", type=Path, default=ROOT / ".work")
     parser.add_argument("--page", action="store_true", help="only write the page from the results that are there")
     args = parser.parse_args()
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    scale: Scale = SCALES[args.scale]
+    path = scale.results / RESULTS.name
+    results = json.loads(path.read_text()) if path.exists() else {}
     for corpus in [] if args.page else args.corpora:
         print(corpus, flush=True)
-        results[corpus] = measure(corpus, args.work, args.rounds)
-        write_json(RESULTS, results)
-    write_page({corpus: results[corpus] for corpus in TIMED_ROWS if corpus in results}, ROOT / "docs" / "results")
+        results[corpus] = measure(corpus, args.work, scale, args.rounds, args.without)
+        write_json(path, results)
+    if path == RESULTS:
+        write_page({corpus: results[corpus] for corpus in TIMED_ROWS if corpus in results}, ROOT / "docs" / "results")
 
 
 if __name__ == "__main__":

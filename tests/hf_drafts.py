@@ -8,7 +8,7 @@ import torch
 from drafters import Script, wrong_at
 from tasc.decode import Speculative, speculative
 from tasc.draft.cost import StepCost
-from tiny_models import tiny_model
+from tiny_models import DEVICE, tiny_model
 
 ROWS = 96
 FREE = StepCost((1, 2), (1,), (0,), [[[1.0, 1.0]]])  # a pass costs the same whatever its rows and tokens
@@ -37,11 +37,11 @@ def padded(prompts: list[list[int]]) -> dict[str, torch.Tensor]:
     width = max(map(len, prompts))
     ids = [[0] * (width - len(prompt)) + prompt for prompt in prompts]
     mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+    return {"input_ids": torch.tensor(ids, device=DEVICE), "attention_mask": torch.tensor(mask, device=DEVICE)}
 
 
 def one(prompt: list[int]) -> dict[str, torch.Tensor]:
-    return {"input_ids": torch.tensor([prompt])}
+    return {"input_ids": torch.tensor([prompt], device=DEVICE)}
 
 
 def oracle(model: Any, prompts: list[list[int]], change: Any = None, **options: Any) -> Script:

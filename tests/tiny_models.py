@@ -1,5 +1,7 @@
 """Tiny decoder-only models with random weights, made in memory, and a tiny task: what `tasc.train` is tested on."""
 
+import os
+
 import numpy as np
 import torch
 from transformers import (
@@ -19,6 +21,7 @@ from transformers import (
 from tasc.corpus import Row, Tasks
 
 WIDTH, POSITIONS = 16, 128
+DEVICE = os.environ.get("TASC_TEST_DEVICE", "cpu")  # where the models of the tests lie, e.g. "cuda"
 _COMMON = dict(num_hidden_layers=2, num_attention_heads=2, hidden_size=WIDTH, intermediate_size=32)
 _GROUPED = _COMMON | dict(num_key_value_heads=1)
 
@@ -48,7 +51,7 @@ def tiny_model(architecture: str, *, rows: int = 64, tied: bool = False, seed: i
     with torch.no_grad():
         for parameter in model.parameters():  # biases and norms too, so that a lost one shows
             parameter.add_(torch.randn_like(parameter) * 0.05)
-    return model.eval()
+    return model.eval().to(DEVICE)
 
 
 ROOMS = ("kitchen", "bedroom", "attic", "hall")

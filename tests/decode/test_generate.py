@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tasc.decode import generate
 from tasc.errors import DataError, ModelError, OptionError
 from tasc.vocab.vocabulary import EnrichedVocabulary, Ngram
-from tiny_models import ARCHITECTURES, POSITIONS, tiny_model
+from tiny_models import ARCHITECTURES, DEVICE, POSITIONS, tiny_model
 
 ROWS = 96
 END_IDS = frozenset(range(12))
@@ -37,7 +37,7 @@ def naive(model: Any, prompt: list[int], end_ids: frozenset[int], limit: int) ->
     ids: list[int] = []
     for n in range(1, limit + 1):
         with torch.no_grad():
-            token = int(model(torch.tensor([prompt + ids]), use_cache=False).logits[0, -1].argmax())
+            token = int(model(torch.tensor([prompt + ids], device=DEVICE), use_cache=False).logits[0, -1].argmax())
         if token in end_ids:
             return ids, n, True
         ids.append(token)
@@ -57,7 +57,11 @@ def test_equals_decoding_without_cache_and_batch(architecture, changes):
 def test_equals_transformers_generate(llama):
     for prompt in PROMPTS[:4]:
         theirs = llama.generate(
-            torch.tensor([prompt]), max_new_tokens=15, do_sample=False, eos_token_id=sorted(END_IDS), pad_token_id=0
+            torch.tensor([prompt], device=DEVICE),
+            max_new_tokens=15,
+            do_sample=False,
+            eos_token_id=sorted(END_IDS),
+            pad_token_id=0,
         )[0, len(prompt) :].tolist()
         ours = generate(llama, [prompt], eos_id=END_IDS, max_new_tokens=15)
         assert ours.outputs[0] == [token for token in theirs if token not in END_IDS]

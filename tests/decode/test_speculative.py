@@ -11,7 +11,7 @@ from tasc.decode import speculative
 from tasc.decode._signature import cache_name
 from tasc.draft.cost import StepCost
 from tasc.errors import ModelError, OptionError
-from tiny_models import ARCHITECTURES, POSITIONS, SIX
+from tiny_models import ARCHITECTURES, DEVICE, POSITIONS, SIX
 
 
 @pytest.fixture(scope="module")
@@ -184,10 +184,13 @@ def test_options_that_drafts_do_not_support(llama, options, says):
 
 def test_other_refusals(llama):
     drafting = eager_to_draft(random_drafter(0))
-    mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1]], device=DEVICE)
     with pytest.raises(OptionError, match="padded on the left"):
         llama.generate(
-            input_ids=torch.tensor([[5, 6, 0], [5, 6, 7]]), attention_mask=mask, custom_generate=drafting, **GREEDY
+            input_ids=torch.tensor([[5, 6, 0], [5, 6, 7]], device=DEVICE),
+            attention_mask=mask,
+            custom_generate=drafting,
+            **GREEDY,
         )
     used = llama.generate(**one(PROMPTS[0]), return_dict_in_generate=True, **GREEDY)
     cache = {cache_name(used): used[cache_name(used)]}

@@ -13,7 +13,7 @@ from hf_drafts import CHANGES, GREEDY, PROMPTS, ROWS, eager_to_draft, one, oracl
 from tasc.decode._choice import HFChoice
 from tasc.decode._signature import cache_name
 from tiny import byte_level_bpe
-from tiny_models import tiny_model
+from tiny_models import DEVICE, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ class Witness(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         self.prefixes += input_ids.tolist()
-        return scores - 0.01 * torch.arange(scores.shape[-1]) * (input_ids.shape[1] % 3)
+        return scores - 0.01 * torch.arange(scores.shape[-1], device=DEVICE) * (input_ids.shape[1] % 3)
 
 
 def test_a_processor_with_a_memory_is_called_as_by_plain_decoding(llama):

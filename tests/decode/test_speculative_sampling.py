@@ -10,7 +10,7 @@ from scipy.stats import chisquare
 from drafters import Script
 from hf_drafts import CHANGES, GREEDY, PROMPTS, eager_to_draft, one, oracle, padded, wide_model
 from tasc.decode._choice import HFChoice
-from tiny_models import tiny_model
+from tiny_models import DEVICE, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def exact_distribution(
     for place in range(n):
         longer: dict[tuple[int, ...], float] = {}
         for ids, chance in unfinished.items():
-            full = torch.tensor([[*prompt, *ids]])
+            full = torch.tensor([[*prompt, *ids]], device=DEVICE)
             with torch.no_grad():
                 scores = process(full, model(full).logits[:, -1].float())
             for token, p in enumerate(torch.softmax(scores, dim=-1)[0].tolist()):
@@ -71,7 +71,7 @@ def test_sampling_keeps_the_distribution(name, drafts, ahead):
 
     def note(*_: Any, logits_processor: Any, **__: Any) -> torch.Tensor:
         seen.append(logits_processor)
-        return torch.zeros(1, 1, dtype=torch.int64)
+        return torch.zeros(1, 1, dtype=torch.int64, device=DEVICE)
 
     model.generate(**one(prompt), custom_generate=lambda model, input_ids, **rest: note(**rest), **options)
     chances = exact_distribution(model, prompt, n_new, eos_id, seen[0])
