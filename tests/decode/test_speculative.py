@@ -9,6 +9,7 @@ from drafters import Script, random_drafter, wrong_at
 from hf_drafts import CHANGES, GREEDY, PROMPTS, ROWS, eager_to_draft, one, oracle, padded, wide_model
 from tasc.decode import speculative
 from tasc.decode._signature import cache_name
+from tasc.decode.forward import ALIGNMENT
 from tasc.draft.cost import StepCost
 from tasc.errors import ModelError, OptionError
 from tiny_models import ARCHITECTURES, DEVICE, POSITIONS, SIX
@@ -85,6 +86,30 @@ def test_states_see_what_was_written_and_nothing_else(llama):
         written = llama.generate(**one(prompt), **GREEDY)[0, len(prompt) :].tolist()
         assert state.seen == written
         assert state.asked[0] == 10, "the first draft comes before the prompt's pass"
+
+
+def test_masks_lie_as_attention_on_cuda_needs_them(llama):
+    """In aligned rows that begin at an aligned place: otherwise it copies them in every layer, or fails."""
+    masks = []
+
+    def note(_: Any, __: Any, options: dict[str, Any]) -> None:
+        mask = options.get("attention_mask")
+        if mask is not None and mask.is_floating_point():
+            masks.append(mask)
+
+    hook = llama.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        for change in CHANGES.values():
+            for prompts in (PROMPTS[:1], PROMPTS, [PROMPTS[0], PROMPTS[0]]):
+                llama.generate(**padded(prompts), custom_generate=eager_to_draft(Script({}, change)), **GREEDY)
+                drafting = eager_to_draft(oracle(llama, prompts, change))
+                llama.generate(**padded(prompts), custom_generate=drafting, **GREEDY)
+    finally:
+        hook.remove()
+    assert len({mask.shape[-1] % ALIGNMENT for mask in masks}) == ALIGNMENT, "windows of every length"
+    assert {mask.storage_offset() % ALIGNMENT for mask in masks} == {0}
+    assert {step % ALIGNMENT for mask in masks for step in mask.stride()[:-1]} == {0}
+    assert {mask.stride(-1) for mask in masks} == {1}
 
 
 @pytest.mark.parametrize("n", range(1, 16))

@@ -12,6 +12,10 @@ from tasc.errors import ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+# CUDA's attention reads masks in pieces of so many elements: torch copies a mask whose rows are not a multiple of them apart,
+# in every layer, and fails ("misaligned address") where the first does not begin at one (torch 2.11)
+ALIGNMENT = 8
+
 
 class Target:
     """What passes need to know of a model; looked up once.
@@ -64,7 +68,8 @@ class Forward:
         self.first: list[int] = []  # per row: the column of its first token
         self.next: list[int] = []  # per row: the column that its next token takes
         self._first: torch.Tensor | None = None
-        self._band: torch.Tensor | None = None
+        self._bands: torch.Tensor | None = None  # float[ALIGNMENT, widest, columns]
+        self._last_start = 0  # the last column at which they let a pass begin
 
     def prefill(self, rows: Sequence[Sequence[int]], pad_id: int, n_logits: int) -> torch.Tensor:
         """The first pass.
@@ -142,17 +147,17 @@ class Forward:
         return output.logits if self.target.keeps_logits else output.logits[:, -n_logits:]
 
     def _causal(self, start: int, width: int) -> torch.Tensor:
-        """Mask of rows in step, float[1, 1, width, start + width]: a window of one band matrix, so nothing is computed."""
-        if self._band is None or self._band.shape[1] < start + len(self.steps):
-            height = len(self.steps)
-            span = 2 * (start + height)
-            row = torch.arange(height, device=self.device)[:, None]
-            column = torch.arange(span, device=self.device)[None]
-            hidden = column - row > span - height
-            band = torch.zeros(height, span, dtype=self._dtype, device=self.device)
-            self._band = band.masked_fill_(hidden, torch.finfo(self._dtype).min)
-        left = self._band.shape[1] - self._band.shape[0] - start
-        return self._band[None, None, :width, left : left + start + width]
+        """Mask of rows in step, float[1, 1, width, start + width]: a window of a band matrix, so nothing is computed."""
+        if self._bands is None or self._last_start < start:
+            self._last_start = _aligned(2 * start + len(self.steps))
+            # one matrix for each place of the window's edge between two aligned columns
+            edge = self._last_start + torch.arange(ALIGNMENT, device=self.device)[:, None, None]
+            span = self._last_start + ALIGNMENT + _aligned(len(self.steps))
+            hidden = torch.arange(span, device=self.device) > edge + self.steps[:, None]
+            self._bands = self._mask(hidden)
+        off = start % ALIGNMENT
+        left = self._last_start + off - start
+        return self._bands[None, None, off, :width, left : left + start + width]
 
     def _ragged(self, start: int, width: int, in_step: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Mask, float[n_rows, 1, width, columns], and positions, int64[n_rows, width], of rows with their own columns."""
@@ -163,12 +168,20 @@ class Forward:
         if not in_step:
             lines = torch.arange(n_rows, device=self.device)[:, None] * columns.capacity
             columns.index = (own + lines).flatten()
-        every = torch.arange(start + width, device=self.device)
+        every = torch.arange(_aligned(start + width), device=self.device)
         hidden = every > own[:, :, None]
         positions = own
         if self._first is not None:
             hidden |= every < self._first[:, :, None]
             positions = own - self._first
+        mask = self._mask(hidden)[:, None, :, : start + width]
+        return mask, positions.clamp(max=self.last_position)
+
+    def _mask(self, hidden: torch.Tensor) -> torch.Tensor:
         mask = torch.zeros(hidden.shape, dtype=self._dtype, device=self.device)
-        mask.masked_fill_(hidden, torch.finfo(self._dtype).min)
-        return mask[:, None], positions.clamp(max=self.last_position)
+        return mask.masked_fill_(hidden, torch.finfo(self._dtype).min)
+
+
+def _aligned(n: int) -> int:
+    """The next multiple of ALIGNMENT."""
+    return -(-n // ALIGNMENT) * ALIGNMENT
