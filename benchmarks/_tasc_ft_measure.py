@@ -25,11 +25,12 @@ ROOT = Path(__file__).parents[1]
 
 def measure_all(corpora: list[str], work: Path, scale: Scale) -> None:
     path = scale.results / "tasc_ft.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
     for corpus in corpora:
-        results[corpus] = measure(corpus, work, scale)
-        write_json(path, results)
+        measured = measure(corpus, work, scale)
+        results = json.loads(path.read_text()) if path.exists() else {}
+        write_json(path, results | {corpus: measured})
     if scale.results == RESULTS:
+        results = json.loads(path.read_text())
         (ROOT / "docs" / "results" / "tasc_ft.md").write_text(page(results))
 
 
@@ -45,17 +46,18 @@ def measure(corpus: str, work: Path, scale: Scale) -> dict[str, Any]:
     metric = metric_of(corpus, preset)
     quality = measure_quality(systems, rows, metric=metric, headline=preset.headline, batch_size=scale.quality_batch)
     timed = rows[: scale.timed_rows]
-    speeds = {b: measure_speed(systems, timed, batch_size=b, rounds=scale.rounds) for b in scale.batch_sizes}
+    batches = scale.batch_sizes if len(timed) else ()
+    speeds = {b: measure_speed(systems, timed, batch_size=b, rounds=scale.rounds) for b in batches}
     return {
         "machine": machine(),
         "preset": asdict(preset),
         "rows": {"quality": len(rows), "timed": len(timed), "rounds": scale.rounds},
         "variants": [
             asdict(variant) | predictors[k]
-            | to_json(systems[k], quality[k], [speeds[b][k] for b in scale.batch_sizes], comparable=True)
+            | to_json(systems[k], quality[k], [speeds[b][k] for b in batches], comparable=True)
             for k, variant in enumerate(chosen)
         ],
-        "kendall": {str(b): taus(chosen, speeds[b], predictors) for b in scale.batch_sizes},
+        "kendall": {str(b): taus(chosen, speeds[b], predictors) for b in batches},
     }  # fmt: skip
 
 

@@ -56,9 +56,18 @@ def target_folder(corpus: str, work: Path) -> Path:
     return work / corpus / "target"
 
 
+def make_target(corpus: str, work: Path, preset: Preset) -> Path:
+    return train_target(corpus, target_folder(corpus, work), preset=preset, **checks(preset, preset.target_steps))
+
+
+def checks(preset: Preset, steps: int) -> dict[str, int]:
+    """A checkpoint of a large model is gigabytes: of a short training there is only the last."""
+    return {"eval_every": steps, "save_every": steps} if preset.shape else {}
+
+
 def train(variant: Variant, work: Path, preset: Preset) -> None:
     print(f"{variant.corpus} {variant.name}", flush=True)
-    target = train_target(variant.corpus, target_folder(variant.corpus, work), preset=preset)
+    target = make_target(variant.corpus, work, preset)
     vocabulary = None
     if variant.budget:
         folder = work / variant.corpus / f"vocab{variant.budget}"
@@ -68,7 +77,10 @@ def train(variant: Variant, work: Path, preset: Preset) -> None:
             report = enrich(tasks, tokenizer, budget=variant.budget, eval_tasks=validation, out=folder)
             write_json(folder / "report.json", report.to_json())
         vocabulary = EnrichedVocabulary.load(folder)
-    fine_tune(variant.corpus, target, variant.folder(work), preset=preset, vocabulary=vocabulary, seed=variant.seed)
+    often = checks(preset, preset.tuning_steps)
+    fine_tune(
+        variant.corpus, target, variant.folder(work), preset=preset, vocabulary=vocabulary, seed=variant.seed, **often
+    )
 
 
 def main() -> None:
@@ -84,7 +96,7 @@ def main() -> None:
     if args.stage in ("train", "all"):
         for corpus in args.corpora:
             preset = scale.presets[corpus]
-            train_target(corpus, target_folder(corpus, args.work), preset=preset)
+            make_target(corpus, args.work, preset)
             for variant in variants(corpus, args.budgets, args.seeds) if preset.tuning_steps else []:
                 train(variant, args.work, preset)
     if args.stage in ("measure", "all"):

@@ -227,7 +227,7 @@ def test_an_enriched_model_s_prompts_are_looked_up_in_merged_form(enriched, toke
     assert drafting.requests[0].accepted > 10
     # a second turn: the prompt holds what the model wrote
     enriched.generate(drafted, custom_generate=drafting, **greedy)
-    assert drafter.prompts[-1] == tuple(vocabulary.merge(vocabulary.expand(drafted[0].numpy())).tolist())
+    assert drafter.prompts[-1] == tuple(vocabulary.merge(vocabulary.expand(drafted[0].cpu().numpy())).tolist())
 
 
 def test_complete_with_drafts(enriched, tokenizer, vocabulary):
