@@ -107,7 +107,16 @@ def page(results: dict[str, Any]) -> str:
         "models take turns; the range is of the per-round ratio to the first baseline. Brackets: 95% bootstrap intervals over rows.",
     ]
     for corpus, result in results.items():
-        lines += ["", f"## {corpus}", "", *_preset(result["preset"]), "", *_table(result), "", *_predictors(result)]
+        lines += [
+            "",
+            f"## {corpus}",
+            "",
+            *_preset(result["preset"]),
+            "",
+            *quality_table(result),
+            "",
+            *_predictors(result),
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -119,7 +128,8 @@ def _preset(preset: dict[str, Any]) -> list[str]:
     ]
 
 
-def _table(result: dict[str, Any]) -> list[str]:
+def quality_table(result: dict[str, Any]) -> list[str]:
+    """A line for each model: quality, passes and, where they were measured, times."""
     headline = result["preset"]["headline"]
     batches = [s["batch_size"] for s in result["variants"][0]["speed"]]
     titles = ["model", headline, "difference", "tokens/output", "passes/output", "adoption"]

@@ -35,7 +35,7 @@ def page(results: dict[str, Any]) -> str:
         *_caveats(results),
     ]
     for corpus, result in results.items():
-        lines += ["", f"## {corpus}", "", *_about(result), "", *_systems(result)]
+        lines += ["", f"## {corpus}", "", *_about(result), "", *table(result)]
         lines += ["", *_replay(result)]
         lines += [
             "",
@@ -100,10 +100,13 @@ def _about(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _systems(result: dict[str, Any]) -> list[str]:
+def table(result: dict[str, Any]) -> list[str]:
+    """A line for each system, times at each batch size."""
+    batches = [int(batch) for batch in result["rows"]]
+    times = " | ".join(f"ms/output, batch {batch} | speed-up" for batch in batches)
     lines = [
-        "| system | tokens/pass | drafted/pass | passes/output | ms/output, batch 1 | speed-up | ms/output, batch 8 | speed-up |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| system | tokens/pass | drafted/pass | passes/output | {times} |",
+        "|---|---|---|---|" + "---|---|" * len(batches),
     ]
     for system in result["systems"]:
         by_batch = {s["batch_size"]: s for s in system["speed"]}
@@ -113,8 +116,7 @@ def _systems(result: dict[str, Any]) -> list[str]:
             f"{first['tokens_per_pass']:.2f}",
             f"{first['drafted_per_pass']:.1f}" if "drafted_per_pass" in first else "",
             f"{first['passes_per_output']:.2f}",
-            *_time(by_batch.get(1)),
-            *_time(by_batch.get(8)),
+            *(cell for batch in batches for cell in _time(by_batch.get(batch))),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# TASC-ft and TASC-spec with models of Qwen2.5-0.5B's size on one GPU of 80 GB: about ten minutes.
+# TASC-ft and TASC-spec with models of Qwen2.5-0.5B's size on one GPU of 80 GB: on an H100 about nine minutes a corpus.
 #
-#     TASC_SHARED=../shared bash benchmarks/gpu/run.sh [WORK]
+#     TASC_SHARED=../shared [CORPORA="massive_en"] bash benchmarks/gpu/run.sh [WORK]
 #
 # The models of both corpora are trained side by side and scored side by side; speed is measured alone. WORK (default
 # /dev/shm/tasc) takes some 40 GB for a while. Writes benchmarks/results/gpu/; `python benchmarks/gpu/page.py` makes the page.
@@ -12,6 +12,8 @@ mkdir -p "$work" benchmarks/results/gpu
 export PYTHONPATH="src${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}"
 ft=(python3 benchmarks/tasc_ft.py --scale qwen2.5-0.5b --work "$work/tasc_ft")
 spec=(python3 benchmarks/tasc_spec.py --scale qwen2.5-0.5b --work "$work")
+
+read -ra corpora <<<"${CORPORA:-massive_en eurlex57k_short}"
 
 # a model of this size takes long for each system: those that stand for the others are left
 LEFT_OUT=("prompt lookup, our loop" "N-Grammys, bigrams" "N-Grammys, mixed" "SuffixDecoding, vLLM's defaults" "paper's method, corpus only")
@@ -31,17 +33,17 @@ side_by_side() {
 measure() { echo "$(date +%T) $*"; "$@" >>"$work/measure-$corpus.log" 2>&1; }
 
 echo "$(date +%T) targets"
-side_by_side massive_en eurlex57k_short
+side_by_side "${corpora[@]}"
 echo "$(date +%T) fine-tuning"
-for corpus in massive_en eurlex57k_short; do side_by_side "$corpus 0" "$corpus 500"; done
+for corpus in "${corpora[@]}"; do side_by_side "$corpus 0" "$corpus 500"; done
 echo "$(date +%T) quality"
 jobs=()
-for corpus in massive_en eurlex57k_short; do
+for corpus in "${corpora[@]}"; do
     measure "${ft[@]}" --stage measure --corpora "$corpus" &
     jobs+=($!)
 done
 for job in "${jobs[@]}"; do wait "$job"; done
-for corpus in massive_en eurlex57k_short; do
+for corpus in "${corpora[@]}"; do
     measure "${spec[@]}" --corpora "$corpus" --rounds "${ROUNDS:-2}" --without "${LEFT_OUT[@]}"
 done
 echo "$(date +%T) done"

@@ -467,7 +467,7 @@ def _closing(study: dict[str, Any]) -> list[str]:
     lines = [
         "## What is missing",
         "",
-        "- Pretrained models of 0.5B and more, QLoRA, a GPU: the targets are stand-ins, see above.",
+        "- Pretrained models of 0.5B and more, QLoRA: the targets are stand-ins, see above. Two tasks at 0.5B, from scratch, on a GPU: [apart](results/gpu.md).",
         "- Asclepius and the summarisation sets (not among our data), BERTScore and the LLM judge.",
         "- One seed for the longer runs but for M = 0 and 500 on MASSIVE; the short ones have a second one on two corpora.",
         f"- PCS and merge dropout are single points (alpha {', '.join(pcs)}; probability {', '.join(dropout)}), each of one seed, corpus and budget.",

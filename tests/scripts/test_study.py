@@ -89,3 +89,8 @@ def test_the_page_of_the_drafts_says_what_its_json_says(tmp_path):
         "run: python benchmarks/tasc_spec.py --page"
     )
     assert (tmp_path / "tasc_spec_positions.svg").read_text(encoding="utf-8").startswith("<?xml")
+
+
+def test_the_page_of_the_gpu_says_what_its_json_says():
+    page = importlib.import_module("gpu.page")
+    assert page.page() == page.PAGE.read_text(encoding="utf-8"), "run: python benchmarks/gpu/page.py"
