@@ -15,10 +15,10 @@ spec=(python3 benchmarks/tasc_spec.py --scale qwen2.5-0.5b --work "$work")
 
 read -ra corpora <<<"${CORPORA:-massive_en eurlex57k_short}"
 
-# a model of this size takes long for each system: those that stand for the others are left
+# each system takes long with a model of this size: one rival of each kind stays
 LEFT_OUT=("prompt lookup, our loop" "N-Grammys, bigrams" "N-Grammys, mixed" "SuffixDecoding, vLLM's defaults" "paper's method, corpus only")
 
-# one process a job; the first one of each corpus makes the target that the others start from
+# trains; a job is "CORPUS BUDGET" on the target of the corpus, which must be there, or "CORPUS" for the target itself
 side_by_side() {
     local jobs=() failed=0 job
     for job in "$@"; do
