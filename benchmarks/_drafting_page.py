@@ -16,8 +16,14 @@ def page(results: dict[str, Any]) -> str:
     sections = [HEAD]
     for name, make in (("tokens", _tokens), ("speed", _speed), ("size", _size), ("shared", _shared)):
         if results.get(name):
-            sections.append(make(results[name]))
+            sections.append(make(results[name]) + _measured(results[name]))
     return "\n".join(sections)
+
+
+def _measured(corpora: dict[str, Any]) -> str:
+    """When a part was measured, and what."""
+    found = sorted({(one["date"], one["commit"]) for one in corpora.values()})
+    return "\nMeasured at " + ", ".join(f"{commit} ({date})" for date, commit in found) + ".\n"
 
 
 def _tokens(corpora: dict[str, Any]) -> str:

