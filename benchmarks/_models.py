@@ -88,12 +88,12 @@ PRESETS = {
 }
 
 
-def _half_a_billion(corpus: str, target_steps: int, tuning_steps: int) -> Preset:
+def _half_a_billion(corpus: str) -> Preset:
     """A corpus' preset at the size of Qwen2.5-0.5B, for a GPU."""
-    large = replace(
-        PRESETS[corpus], target_steps=target_steps, tuning_steps=tuning_steps, target_lr=3e-4, tuning_lr=1e-4
-    )
-    return replace(large, tokens="qwen2.5", shape="qwen2.5-0.5b", rows=32)
+    return replace(
+        PRESETS[corpus], tokens="qwen2.5", shape="qwen2.5-0.5b", rows=32, target_steps=500, tuning_steps=500,
+        target_lr=3e-4, tuning_lr=1e-4,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ SCALES = {
         rounds=5, exact=True, results=RESULTS,
     ),
     "qwen2.5-0.5b": Scale(
-        {corpus: _half_a_billion(corpus, 500, 500) for corpus in ("massive_en", "eurlex57k_short")}, device="cuda",
+        {corpus: _half_a_billion(corpus) for corpus in ("massive_en", "eurlex57k_short")}, device="cuda",
         dtype="bfloat16", batch_sizes=(1, 8, 32), quality_rows=1000, quality_batch=128, timed_rows=0, rounds=0,
         exact=False, results=RESULTS / "gpu",
     ),

@@ -2,9 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,7 @@ class Setup:
 
     corpus: str
     folder: Path
-    batch_sizes: tuple[int, ...]
-    exact: bool
+    scale: Scale
     targets: dict[str, Target]
     train: Tasks
     validation: Tasks
@@ -111,7 +111,7 @@ class Setup:
         limit = default_max_new_tokens(targets["base"].template, rows.rows) if preset.tuning_steps else MEDQUAD_LIMIT
         folder = work / "tasc_spec" / corpus
         folder.mkdir(parents=True, exist_ok=True)
-        return cls(corpus, folder, scale.batch_sizes, scale.exact, targets, train, validation, rows, limit)
+        return cls(corpus, folder, scale, targets, train, validation, rows, limit)
 
     def rows(self, n: int) -> Tasks:
         return Tasks(self.test[:n].rows, self.test.source)
@@ -166,22 +166,24 @@ class Contender:
         }
 
 
-def contenders(setup: Setup) -> list[Contender]:
-    """Everything that is compared on a corpus, plain decoding first."""
+def contenders(setup: Setup, left_out: Collection[str] = ()) -> list[Contender]:
+    """Everything that is compared on a corpus, plain decoding first; rivals that are left out are not made."""
     base = setup.targets["base"]
     outputs = base.outputs(setup.train)
     eos_id = base.template.eos_id
-    table = most_likely_next(base.loaded.model)
+    table = cache(lambda: most_likely_next(base.loaded.model))
     index = Index.build(outputs, start_id=base.n_ids, eos_id=eos_id)
     ended = [[*ids.tolist(), eos_id] for ids in outputs]
-    rivals: dict[str, Any] = {
-        "prompt lookup, our loop": PromptLookup(eos_id=eos_id),
-        "N-Grammys, bigrams": NGrammys(table, eos_id=eos_id),
-        "N-Grammys, mixed": NGrammys(table, eos_id=eos_id, max_ngram=3),
-        "SuffixDecoding, vLLM's defaults": SuffixDecoding(ended),
-        "SuffixDecoding, best options": SuffixDecoding(
+    rivals: dict[str, Callable[[], Any]] = {
+        "prompt lookup, our loop": lambda: PromptLookup(eos_id=eos_id),
+        "N-Grammys, bigrams": lambda: NGrammys(table(), eos_id=eos_id),
+        "N-Grammys, mixed": lambda: NGrammys(table(), eos_id=eos_id, max_ngram=3),
+        "SuffixDecoding, vLLM's defaults": lambda: SuffixDecoding(ended),
+        "SuffixDecoding, best options": lambda: SuffixDecoding(
             ended, max_tree_depth=64, max_spec_factor=4.0, min_token_prob=0.0
         ),
+        "paper's method": lambda: PaperDrafter(index, lam=0.75),
+        "paper's method, corpus only": lambda: PaperDrafter(index, lam=1.0),
     }
     found = [
         Contender("plain", "plain", "base", plain(base, setup.limit)),
@@ -191,11 +193,9 @@ def contenders(setup: Setup) -> list[Contender]:
             by_transformers(base, setup.limit, prompt_lookup_num_tokens=MAX_DRAFT), batch_sizes=(1,),
         ),
     ]  # fmt: skip
-    for name, rival in rivals.items():
-        found.append(Contender(name, "rival", "base", with_drafts(base, setup.limit, rival, ALL_OF_IT)))
-    for name, weight in (("paper's method", 0.75), ("paper's method, corpus only", 1.0)):
-        run = with_drafts(base, setup.limit, PaperDrafter(index, lam=weight), ALL_OF_IT)
-        found.append(Contender(name, "rival", "base", run))
+    for name, make in rivals.items():
+        if name not in left_out:
+            found.append(Contender(name, "rival", "base", with_drafts(base, setup.limit, make(), ALL_OF_IT)))
     found.append(Contender("spec", "tasc", "base", spec(setup, "base")))
     if "ft" in setup.targets:
         found.append(Contender(TUNED, "tasc", "ft", plain(setup.targets["ft"], setup.limit)))
@@ -221,7 +221,7 @@ def spec(setup: Setup, name: str) -> Complete:
     tokenizer = target.loaded.tokenizer if vocabulary is None else load_base_tokenizer(target.folder)
     drafter = build_drafter(setup.train.rows, tokenizer, vocabulary=vocabulary, template="plain")
     drafter.save(setup.folder / f"{name}.tasc")
-    cost = profile(target.loaded.model, batch_sizes=setup.batch_sizes)
+    cost = profile(target.loaded.model, batch_sizes=setup.scale.batch_sizes)
     cost.save(setup.folder / f"{name}-cost.json")
     drafter = Drafter.load(setup.folder / f"{name}.tasc")
     setup.drafters[name] = drafter, cost

@@ -41,7 +41,7 @@ def measure(corpus: str, work: Path, scale: Scale, rounds: int, left_out: Collec
     load = [os.getloadavg()[0]]
     setup = Setup.make(corpus, work, scale)
     n_rows = dict(zip(scale.batch_sizes, TIMED_ROWS[corpus] if scale.exact else TIMED_ROWS_ON_A_GPU, strict=True))
-    found = [contender for contender in contenders(setup) if contender.name not in left_out]
+    found = contenders(setup, left_out)
     speeds = {b: time_in_turns(found, setup, n_rows[b], b, rounds) for b in scale.batch_sizes}
     sweep = lambda_contenders(setup) if scale.exact else []
     swept = time_in_turns(sweep, setup, n_rows[1], 1, LAMBDA_ROUNDS)
@@ -85,7 +85,7 @@ def time_in_turns(found: Sequence[Contender], setup: Setup, n_rows: int, batch: 
             done = contender.complete(rows, batch_size, advance)
             same = expected.setdefault(contender.target, done.generated.outputs)
             wrong = [k for k, (a, b) in enumerate(zip(same, done.generated.outputs, strict=True)) if a != b]
-            if wrong and not setup.exact:
+            if wrong and not setup.scale.exact:
                 pairs = [(rows[k], same[k], done.generated.outputs[k]) for k in wrong]
                 contender.differing[batch] = len(wrong), gap_between(setup.targets[contender.target], pairs)
             elif wrong:
@@ -101,7 +101,7 @@ def time_in_turns(found: Sequence[Contender], setup: Setup, n_rows: int, batch: 
         return System(contender.name, run)
 
     systems = [watched(c) for c in chosen]
-    for system in [] if setup.exact else systems:
+    for system in [] if setup.scale.exact else systems:
         system.complete(rows.rows, batch, lambda _: None)  # a GPU loads its kernels when it first meets a shape
     speeds = measure_speed(systems, rows.rows, batch_size=batch, rounds=rounds)
     return {c.name: speed for c, speed in zip(chosen, speeds, strict=True)}
@@ -132,7 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpora", nargs="+", default=list(TIMED_ROWS), choices=list(TIMED_ROWS))
     parser.add_argument("--scale", choices=list(SCALES), default="cpu", help="size of the models")
-    parser.add_argument("--without", nargs="*", default=[], metavar="SYSTEM", help="systems to leave out")
+    parser.add_argument("--without", nargs="*", default=[], metavar="RIVAL", help="rivals to leave out")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--work", type=Path, default=ROOT / ".work")
     parser.add_argument("--page", action="store_true", help="only write the page from the results that are there")
