@@ -71,6 +71,7 @@ def test_generate_equals_the_cpu(llama):
         for drafting in (None, eager_to_draft(drafter)):
             got = generate(llama, PROMPTS, eos_id=[1, 2], max_new_tokens=30, batch_size=batch_size, drafter=drafting)
             assert got.outputs == expected.outputs
+            assert (sum(got.passes) < sum(expected.passes)) == (drafting is not None)
 
 
 def test_bfloat16_keeps_nearly_all_outputs(llama):
@@ -81,6 +82,7 @@ def test_bfloat16_keeps_nearly_all_outputs(llama):
         plain = model.generate(**on_gpu(one(prompt)), **GREEDY)
         drafting = eager_to_draft(Script({tuple(prompt): plain[0, len(prompt) :].tolist()}))
         got = model.generate(**on_gpu(one(prompt)), custom_generate=drafting, **GREEDY)
+        assert drafting.requests[0].accepted > 0
         same += got.tolist() == plain.tolist()
     assert same >= len(PROMPTS) - 1
 
