@@ -61,8 +61,8 @@ def make_target(corpus: str, work: Path, preset: Preset) -> Path:
 
 
 def checks(preset: Preset, steps: int) -> dict[str, int]:
-    """A checkpoint of a large model is gigabytes: of a short training there is only the last."""
-    return {"eval_every": steps, "save_every": steps} if preset.shape else {}
+    """Validation loss at the end alone; of a large model, whose checkpoint is gigabytes, the last checkpoint alone too."""
+    return {"eval_every": steps} | ({"save_every": steps} if preset.shape else {})
 
 
 def train(variant: Variant, work: Path, preset: Preset) -> None:
