@@ -11,6 +11,8 @@ from tasc.cli import main
 from tasc.corpus import Tasks, fingerprint, load_tasks
 from tasc.draft import Drafter, build_drafter
 from tasc.draft.recorded import Recorded, append_log
+from tasc.errors import FingerprintError
+from tasc.vocab.tokenizer import write_tokenizer
 from tasc.vocab.vocabulary import EnrichedVocabulary, Ngram
 from tiny import byte_fallback_bpe, byte_level_bpe
 from tiny_models import make_tasks
@@ -204,6 +206,25 @@ def test_ngrams_are_those_of_the_folder(place):
     said = fails("build", "train.jsonl", "--tokenizer", "wrong", "--vocab", "ngrams", "-o", "x.tasc")
     assert "pass the base tokenizer" in said
     fails("build", "train.jsonl", "--tokenizer", "tok", "--vocab", "nowhere", "-o", "x.tasc")
+
+
+def test_the_tokenizer_of_a_model_with_ngrams_brings_them_along(place):
+    tokenizer = byte_level_bpe()
+    ids = tuple(tokenizer("intent: dim", add_special_tokens=False)["input_ids"])
+    vocabulary = EnrichedVocabulary(len(tokenizer), (Ngram(ids, ids),), fingerprint=fingerprint(tokenizer))
+    write_tokenizer(tokenizer, vocabulary, place / "run")
+    built = report_of("build", "train.jsonl", "--tokenizer", "run", "-o", "task.tasc")
+    assert built["origin"]["vocabulary"] == "run"
+    report_of("build", "train.jsonl", "--tokenizer", "run/base_tokenizer", "--vocab", "run", "-o", "named.tasc")
+    same_drafters(Drafter.load("task.tasc"), Drafter.load("named.tasc"))
+    result = CliRunner().invoke(
+        main.app, ["replay", "--drafter", "task.tasc", "--data", "train.jsonl", "--tokenizer", "run", "--json"]
+    )
+    assert result.exit_code == 0, result.output
+    with pytest.raises(FingerprintError, match=r"run holds n-grams and none were given.*run/base_tokenizer"):
+        build_drafter(load_tasks("train.jsonl"), "run")
+    with pytest.raises(FingerprintError, match="run/base_tokenizer"):
+        build_drafter(load_tasks("train.jsonl"), "run", vocabulary=vocabulary)
 
 
 def test_replay_reads_what_was_built():

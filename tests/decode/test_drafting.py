@@ -1,5 +1,6 @@
 """tasc.generate and tasc.decode.complete with drafts, their logs and statistics, comparisons, measured costs."""
 
+import dataclasses
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 
 import tiny
 from drafters import Script, random_drafter, wrong_at
-from tasc.corpus import Row, fingerprint, make_template
+from tasc.corpus import Row, fingerprint, load_tokenizer, make_template
 from tasc.decode import check_drafter, compare, complete, end_ids, generate, speculative, timed_generate
 from tasc.decode.drafting import Drafting, summary
 from tasc.decode.profile import profile
@@ -18,6 +19,7 @@ from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
 from tasc.draft.recorded import read_log
 from tasc.errors import DataError, FingerprintError, ModelError, OptionError
+from tasc.vocab.tokenizer import write_tokenizer
 from tasc.vocab.vocabulary import EnrichedVocabulary, Ngram
 from tiny_models import DEVICE, POSITIONS, tiny_model
 
@@ -286,6 +288,17 @@ def test_drafters_of_other_tokenizers_are_refused(tokenizer, vocabulary):
         check_drafter(Script({}, fingerprint="other"), tokenizer, source="task.tasc")
     with pytest.raises(FingerprintError, match="tasc draft build --vocab"):
         check_drafter(Script({}, fingerprint=own, vocab_size=len(tokenizer)), tokenizer, vocabulary)
+
+
+def test_a_drafter_built_with_the_enriched_tokenizer_is_refused(tokenizer, vocabulary, tmp_path):
+    named = dataclasses.replace(vocabulary, fingerprint=fingerprint(tokenizer))
+    write_tokenizer(tokenizer, named, tmp_path)
+    enriched = load_tokenizer(tmp_path)
+    drafter = Script(
+        {}, fingerprint=fingerprint(enriched), vocab_size=vocabulary.size
+    )  # as many ids, none of an n-gram
+    with pytest.raises(FingerprintError, match=f"the model has {named.fingerprint}"):
+        check_drafter(drafter, enriched, named)
 
 
 def test_a_drafter_of_n_grams_is_refused_for_a_model_without(tokenizer):

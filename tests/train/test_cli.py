@@ -76,6 +76,18 @@ def test_a_budget_mines_first_and_the_same_request_is_not_mined_twice(place):
     assert json.loads(replaced.stdout)["rows_report"]["added"] == 4
 
 
+def test_a_model_with_ngrams_is_trained_further_and_takes_no_others(place):
+    assert tasc_train("--budget", "3").exit_code == 0
+    (place / "run").rename(place / "first")
+    further = tasc_train("--model", "first", "--json")
+    assert further.exit_code == 0, further.stderr
+    report = json.loads(further.stdout)
+    assert report["rows_report"] is None
+    assert report["tokens_per_output"] < report["base_tokens_per_output"]
+    refused = tasc_train("--model", "first", "--budget", "3", "--overwrite")
+    assert (refused.exit_code, "has n-grams of its own" in refused.stderr) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("words", "exit_code", "message"),
     [

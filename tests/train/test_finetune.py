@@ -232,6 +232,25 @@ def test_stock_generation_stops_at_the_end_of_the_target(base_folder, tasks, voc
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "run").generation_config.eos_token_id == [1, 7]
 
 
+def test_an_enriched_model_is_trained_further_with_its_ngrams(base_folder, tasks, eval_tasks, vocabulary, tmp_path):
+    first, second, third = tmp_path / "first", tmp_path / "second", tmp_path / "third"
+    finetune(base_folder, tasks, out=first, vocabulary=vocabulary, **SMALL)
+    still = SMALL | {"lr": 1e-12}
+    report = finetune(first, tasks, out=second, eval_tasks=eval_tasks, **still)
+    assert report.rows_report is None
+    assert report.tokens_per_output < report.base_tokens_per_output
+    assert EnrichedVocabulary.load(second).ngrams == vocabulary.ngrams
+    before, after = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in (first, second))
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():  # rows made anew would differ
+        torch.testing.assert_close(tensor, after[name], rtol=0, atol=1e-6)
+    finetune(first, tasks, out=third, eval_tasks=eval_tasks, vocabulary=vocabulary, **still)  # the same n-grams
+    assert lines_of(third)[-1]["eval_loss"] == lines_of(second)[-1]["eval_loss"]
+    other = EnrichedVocabulary(BASE, vocabulary.ngrams[:2], fingerprint=vocabulary.fingerprint)
+    with pytest.raises(OptionError, match="has n-grams of its own and cannot take others"):
+        finetune(first, tasks, out=tmp_path / "fourth", vocabulary=other, **still)
+
+
 def test_a_vocabulary_of_another_tokenizer_is_refused(base_folder, tasks, vocabulary, tmp_path):
     other = EnrichedVocabulary(vocabulary.base_size, vocabulary.ngrams, fingerprint="sha256:0")
     with pytest.raises(FingerprintError, match="tasc enrich"):

@@ -6,7 +6,7 @@ from transformers import AutoTokenizer
 
 import tiny
 from tasc.corpus import Row, Tasks, TokenCorpus, load_tasks, load_tokenizer
-from tasc.errors import DataError, OptionError
+from tasc.errors import DataError, OptionError, TokenizerError
 from tasc.vocab import EnrichedVocabulary, enrich, mine_vocabulary, speller
 from tasc.vocab.budget import BudgetPoint, cost_of, pick_budget
 
@@ -166,3 +166,13 @@ def test_paper_reproduces_the_reference_ratios(shared, corpus, expected):
         options = {"budget": budget, "n_max": 4, "method": "paper", "pcs": None}
         vocabulary, _, _ = mine_vocabulary(train, spell, options=options)
         assert test.n_tokens / vocabulary.merge_corpus(test).n_tokens == pytest.approx(ratio, rel=0.01)
+
+
+def test_an_enriched_tokenizer_is_not_enriched_again(tmp_path):
+    tokenizer = tiny.byte_level_bpe()
+    tasks = Tasks((Row("p", "intent: dim, slots: {}"),) * 8, "rows")
+    enrich(tasks, tokenizer, budget=2, out=tmp_path)
+    for given in (tmp_path, load_tokenizer(tmp_path)):
+        with pytest.raises(TokenizerError, match=f"{tmp_path} holds n-grams already; pass its base tokenizer"):
+            enrich(tasks, given, budget=2)
+    assert len(enrich(tasks, tmp_path / "base_tokenizer", budget=2).vocabulary)

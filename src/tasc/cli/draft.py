@@ -38,7 +38,7 @@ def build(
     tokenizer: Annotated[str, typer.Option(help="Folder or Hub name of the model's fast tokenizer.")],
     out: OutOption,
     vocab: Annotated[
-        str | None, typer.Option(help="Folder that `tasc enrich` wrote, for a model with n-grams of its own.")
+        str | None, typer.Option(help="Folder of the model's n-grams [the tokenizer's, if it holds some].")
     ] = None,
     preset: Annotated[str, typer.Option(help="`best`, or `paper` for TASC-spec as published.")] = "best",
     template: Annotated[
@@ -66,7 +66,10 @@ def build(
     """
     from tasc.corpus import load_tasks
     from tasc.draft.build import build_drafter
+    from tasc.vocab.tokenizer import base_of
 
+    base, ngrams = base_of(tokenizer)
+    vocab = vocab or ngrams
     tasks = load_tasks(
         data,
         split=split,
@@ -80,9 +83,9 @@ def build(
     begin = time.perf_counter()
     drafter = build_drafter(
         tasks,
-        tokenizer,
+        base,
         vocabulary=_ngrams(vocab),
-        vocabulary_folder=vocab or "",
+        vocabulary_folder=vocab,
         template=template,
         preset=preset,  # type: ignore[arg-type]  # Options names the choices
         min_rows=min_rows,

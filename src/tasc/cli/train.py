@@ -95,16 +95,22 @@ def command(
 ) -> None:
     """Fine-tune MODEL on DATA and write one merged checkpoint with its tokenizer to RUN.
 
-    With `--vocab` or `--budget` the task's n-grams become tokens; without either the model is tuned as it is. Ctrl-C
-    saves a checkpoint after the current step; the same command goes on from the last checkpoint, also after a kill.
-    Several GPUs: `accelerate launch -m tasc train ...`.
+    With `--vocab` or `--budget` the task's n-grams become tokens; without either the model is tuned as it is, with the
+    n-grams that an earlier `tasc train` gave it. Ctrl-C saves a checkpoint after the current step; the same command goes
+    on from the last checkpoint, also after a kill. Several GPUs: `accelerate launch -m tasc train ...`.
     """
     if vocab is not None and budget is not None:
         raise OptionError("--vocab and --budget exclude each other; pass one of them")
     from tasc.corpus import load_tasks, load_tokenizer
     from tasc.train import TrainingInterrupted, finetune
     from tasc.vocab import EnrichedVocabulary
+    from tasc.vocab.tokenizer import base_of
 
+    if budget is not None and base_of(model)[1]:
+        raise OptionError(
+            f"{model} has n-grams of its own and cannot take others; train it further without --budget, or begin with the "
+            "model that it was made from"
+        )
     load = functools.partial(
         load_tasks,
         prompt_column=prompt_column,
@@ -119,7 +125,7 @@ def command(
         eval_tasks = load(eval_data, split=held_out)
     with _main_process(cpu) as is_main:
         note = _note if is_main else _ignore
-        base = load_tokenizer(tokenizer or model)
+        base = load_tokenizer(base_of(tokenizer or model)[0])
         if is_main:
             _warn_about(tasks, eval_tasks)
             _warn_about_launch()

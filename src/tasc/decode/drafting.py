@@ -215,8 +215,9 @@ def check_drafter(
     """
     from tasc.corpus import fingerprint
 
-    # an empty one fits any tokenizer
-    fitting = {"", fingerprint(tokenizer)} | (set() if vocabulary is None else {vocabulary.fingerprint})
+    # an empty one fits any tokenizer; texts of a model with n-grams are encoded by its base tokenizer
+    named = "" if vocabulary is None else vocabulary.fingerprint
+    fitting = {"", named or fingerprint(tokenizer)}
     if drafter.fingerprint not in fitting:
         raise FingerprintError(
             f"{source} was built with tokenizer {drafter.fingerprint}, the model has {' or '.join(sorted(fitting - {''}))}; "

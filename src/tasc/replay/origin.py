@@ -13,6 +13,7 @@ from tasc.draft.cost import StepCost
 from tasc.draft.recorded import Log, read_log
 from tasc.errors import DataError, FingerprintError, OptionError, TokenizerError, VocabularyError
 from tasc.vocab import EnrichedVocabulary
+from tasc.vocab.tokenizer import base_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -39,10 +40,10 @@ def vocabulary_of(drafter: Drafter, path: Path, given: str | None) -> EnrichedVo
 
 
 def tokenizer_name(drafter: Drafter, path: Path, given: str | None) -> str:
-    """Folder or Hub name of the tokenizer to read rows with."""
+    """Folder or Hub name of the tokenizer to read rows with; of a model with n-grams, its base tokenizer."""
     if given is None and not drafter.tokenizer:
         raise OptionError(f"{path} does not say which tokenizer it was built with; pass --tokenizer")
-    return given or drafter.tokenizer
+    return base_of(given or drafter.tokenizer)[0]
 
 
 def tokenizer_of(

@@ -20,7 +20,7 @@ from tasc.report._train import ngrams_of
 from tasc.report.data import Budgets, Run, System
 from tasc.report.shared import budget_point
 from tasc.vocab import EnrichedVocabulary
-from tasc.vocab.tokenizer import load_base_tokenizer
+from tasc.vocab.tokenizer import base_of, load_base_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -117,7 +117,7 @@ def _segments(
     names = [one.tokenizer for one in recorded if one.tokenizer is not None]
     try:
         if given.tokenizer is not None:
-            tokenizer = load_tokenizer(given.tokenizer)
+            tokenizer = load_tokenizer(base_of(given.tokenizer)[0])
         else:
             tokenizer = names[0] if names else load_base_tokenizer(given.vocabulary)
     except TokenizerError as error:

@@ -31,7 +31,7 @@ from tasc.train.options import EVAL_ROWS, Batches, Options, Precision
 from tasc.train.report import TrainReport, read_metrics
 from tasc.train.surgery import DEFAULT_INIT, Init, RowsReport, add_rows
 from tasc.train.trainer import TRAINED_FILE, OnRecord, Recorder, RunTrainer, StopOnSignal
-from tasc.vocab.tokenizer import write_tokenizer
+from tasc.vocab.tokenizer import base_of, write_tokenizer
 from tasc.vocab.vocabulary import EnrichedVocabulary
 
 OnNote = Callable[[str], None]
@@ -99,7 +99,8 @@ def finetune(
         tasks: training rows.
         out: run folder; `tasc.train.folder` says what it holds.
         eval_tasks: rows for the evaluation loss.
-        vocabulary: n-grams to add; None fine-tunes the base tokenizer's model as it is.
+        vocabulary: n-grams to add; None fine-tunes the model as it is, with the n-grams that it has already if it is a
+            folder of `tasc train`.
         tokenizer: base tokenizer; by default the one beside `model`.
         template: "auto", "chat", "plain" or a Jinja file.
         method: "lora", "qlora" (4-bit base; needs bitsandbytes and `model` as a name) or "full".
@@ -146,6 +147,14 @@ def finetune(
     options = Options(**{field.name: given[field.name] for field in dataclasses.fields(Options)})
     _refuse_sharding()
     processes = PartialState(cpu=True) if cpu else PartialState()
+    inherited = _ngrams_of(model)
+    if inherited is not None:
+        if vocabulary is not None and digest_of_vocabulary(vocabulary) != digest_of_vocabulary(inherited):
+            raise OptionError(
+                f"{model} has n-grams of its own and cannot take others; train it further without a vocabulary, or begin "
+                "with the model that it was made from"
+            )
+        vocabulary = inherited
     tokenizer = tokenizer or _tokenizer_of(model)
     _check_fingerprint(tokenizer, vocabulary)
     loading.check_stock_tokenizer(tokenizer, loading.config_of(model, options))
@@ -159,7 +168,8 @@ def finetune(
     processes.wait_for_everyone()
     main = processes.is_main_process
     tell = Listeners((on_record if main else None) or _nobody, (on_note if main else None) or _nobody)
-    return Run(model, tokenizer, vocabulary, options, folder, processes, tell).complete(tasks, eval_tasks)
+    run = Run(model, tokenizer, vocabulary, inherited is None, options, folder, processes, tell)
+    return run.complete(tasks, eval_tasks)
 
 
 def _nobody(message: Any) -> None:
@@ -176,11 +186,12 @@ class Listeners:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run, its folder opened: what all its stages share."""
+    """One run, its folder opened: what all its stages share. `needs_rows`: the model has no rows for the n-grams yet."""
 
     model: str | os.PathLike[str] | PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     vocabulary: EnrichedVocabulary | None
+    needs_rows: bool
     options: Options
     folder: RunFolder
     processes: PartialState
@@ -264,8 +275,10 @@ class Run:
             )
 
     def add_rows(self, base: PreTrainedModel) -> RowsReport | None:
-        """Rows for the n-grams, if there are any."""
-        return None if self.vocabulary is None else add_rows(base, self.vocabulary, init=self.options.init)
+        """Rows for the n-grams, if there are any without."""
+        if self.vocabulary is None or not self.needs_rows:
+            return None
+        return add_rows(base, self.vocabulary, init=self.options.init)
 
     def dress(self, base: PreTrainedModel, method: Method) -> PreTrainedModel | PeftModel:
         """The base model with what learns."""
@@ -397,7 +410,14 @@ def _refuse_sharding() -> None:
 def _tokenizer_of(model: str | os.PathLike[str] | PreTrainedModel) -> PreTrainedTokenizerFast:
     if isinstance(model, PreTrainedModel):
         raise OptionError("a model in memory has no tokenizer beside it; pass tokenizer=")
-    return load_tokenizer(model)
+    return load_tokenizer(base_of(model)[0])
+
+
+def _ngrams_of(model: str | os.PathLike[str] | PreTrainedModel) -> EnrichedVocabulary | None:
+    """The n-grams that the model of a folder was trained with."""
+    if isinstance(model, PreTrainedModel) or not (folder := base_of(model)[1]):
+        return None
+    return EnrichedVocabulary.load(folder)
 
 
 def _check_fingerprint(tokenizer: PreTrainedTokenizerFast, vocabulary: EnrichedVocabulary | None) -> None:

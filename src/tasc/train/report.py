@@ -33,7 +33,7 @@ class TrainReport:
         rows_left_out: rows whose output alone exceeds max_length.
         seconds: wall time of the call that finished the run.
         resumed_from: step of the checkpoint that this call began with, 0 for a fresh run.
-        rows_report: what `add_rows` did; None without a vocabulary.
+        rows_report: what `add_rows` did; None without a vocabulary, or where the model had its rows already.
     """
 
     out: str

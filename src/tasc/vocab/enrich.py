@@ -13,13 +13,13 @@ import numpy as np
 
 from tasc.corpus import Tasks, TokenCorpus, load_tasks, load_tokenizer
 from tasc.corpus.variability import renyi_entropy
-from tasc.errors import DataError, OptionError
+from tasc.errors import DataError, OptionError, TokenizerError
 from tasc.progress import Progress, silent
 from tasc.vocab.best import choose
 from tasc.vocab.budget import GRID, BudgetPoint, cost_of, pick_budget
 from tasc.vocab.miner import Merge, mine
 from tasc.vocab.pcs import PrefixCollisions
-from tasc.vocab.tokenizer import Speller, Style, speller, write_tokenizer
+from tasc.vocab.tokenizer import Speller, Style, base_of, speller, write_tokenizer
 from tasc.vocab.vocabulary import EnrichedVocabulary, Ngram
 
 if TYPE_CHECKING:
@@ -128,6 +128,9 @@ def enrich(
     tasks = load_tasks(data) if isinstance(data, str | Path) else data
     held_out = load_tasks(eval_tasks) if isinstance(eval_tasks, str | Path) else eval_tasks
     base = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
+    inner, enriched = base_of(base.name_or_path or "")
+    if enriched:
+        raise TokenizerError(f"{enriched} holds n-grams already; pass its base tokenizer, {inner}")
     clock = _Clock()
     train = _encode(tasks, base, "encoding outputs", progress)
     evaluation = None if held_out is None else _encode(held_out, base, "encoding held-out outputs", progress)

@@ -96,6 +96,18 @@ def remove_ngrams(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -
     _base_files.restore_base_files(source / _base_files.FOLDER, target)
 
 
+def base_of(name: str | os.PathLike[str]) -> tuple[str, str]:
+    """Where a tokenizer's base lies and where its n-grams do, for a folder of `tasc enrich` or `tasc train`.
+
+    Returns:
+        The folder of the base tokenizer and the folder itself; of a folder or Hub name without n-grams, `name` and "".
+    """
+    folder = Path(name)
+    if (folder / FILE_NAME).is_file() and (folder / _base_files.FOLDER).is_dir():
+        return str(folder / _base_files.FOLDER), str(folder)
+    return str(name), ""
+
+
 def load_base_tokenizer(folder: str | os.PathLike[str]) -> "PreTrainedTokenizerFast":
     """The base tokenizer of an enriched folder; its fingerprint is the one in `enriched.json`."""
     return load_tokenizer(Path(folder) / _base_files.FOLDER)
@@ -212,6 +224,7 @@ __all__ = [
     "Drift",
     "Speller",
     "Style",
+    "base_of",
     "check_enrichable",
     "check_prompts",
     "copy_tokenizer",
