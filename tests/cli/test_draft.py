@@ -227,6 +227,34 @@ def test_the_tokenizer_of_a_model_with_ngrams_brings_them_along(place):
         build_drafter(load_tasks("train.jsonl"), "run", vocabulary=vocabulary)
 
 
+def test_other_ngrams_are_not_mixed_in(place):
+    tokenizer = byte_level_bpe()
+    made = []
+    for text in ("intent: dim", "intent: open"):
+        ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+        made.append(EnrichedVocabulary(len(tokenizer), (Ngram(ids, ids),), fingerprint=fingerprint(tokenizer)))
+    made[0].save(place / "ngrams")
+    build("first.jsonl", "first.tasc", "--vocab", "ngrams")
+    made[0].save(place / "elsewhere")  # the same ones
+    build("second.jsonl", "second.tasc", "--vocab", "elsewhere")
+    assert report_of("merge", "first.tasc", "second.tasc", "-o", "both.tasc")["rows"] == 150
+    made[1].save(place / "ngrams")  # mined again into the same folder
+    assert "other n-grams" in fails("update", "first.tasc", "--data", "second.jsonl")
+    build("second.jsonl", "other.tasc", "--vocab", "ngrams")
+    assert "n-grams" in fails("merge", "first.tasc", "other.tasc", "-o", "mixed.tasc")
+    result = CliRunner().invoke(main.app, ["replay", "--drafter", "first.tasc", "--data", "train.jsonl"])
+    assert (result.exit_code, "speaks other n-grams than ngrams holds" in result.output) == (1, True)
+
+
+def test_a_file_that_is_read_is_not_written(place):
+    before = (place / "train.jsonl").read_bytes()
+    said = fails("build", "train.jsonl", "--tokenizer", "tok", "-o", str(place / "train.jsonl"), code=2)
+    assert "is read, and would be replaced" in said
+    build("first.jsonl", "task.tasc")
+    fails("update", "task.tasc", "--data", "train.jsonl", "-o", "train.jsonl", code=2)
+    assert (place / "train.jsonl").read_bytes() == before
+
+
 def test_replay_reads_what_was_built():
     build("train.jsonl", "task.tasc")
     result = CliRunner().invoke(main.app, ["replay", "--drafter", "task.tasc", "--data", "train.jsonl", "--json"])

@@ -286,8 +286,14 @@ def test_drafters_of_other_tokenizers_are_refused(tokenizer, vocabulary):
     check_drafter(Script({}, fingerprint=own, vocab_size=vocabulary.size), tokenizer, vocabulary)
     with pytest.raises(FingerprintError, match=f"task.tasc was built with tokenizer other, the model has {own}"):
         check_drafter(Script({}, fingerprint="other"), tokenizer, source="task.tasc")
-    with pytest.raises(FingerprintError, match="tasc draft build --vocab"):
+    with pytest.raises(FingerprintError, match="none of the model's n-grams"):
         check_drafter(Script({}, fingerprint=own, vocab_size=len(tokenizer)), tokenizer, vocabulary)
+    same: Any = Script({}, fingerprint=own, vocab_size=vocabulary.size)
+    same.origin = SimpleNamespace(vocabulary="vocab", ngrams=vocabulary.digest)
+    check_drafter(same, tokenizer, vocabulary)
+    same.origin.ngrams = "0" * 16  # as many n-grams, other ones
+    with pytest.raises(FingerprintError, match="other n-grams, of vocab"):
+        check_drafter(same, tokenizer, vocabulary)
 
 
 def test_a_drafter_built_with_the_enriched_tokenizer_is_refused(tokenizer, vocabulary, tmp_path):

@@ -9,10 +9,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tasc.corpus import Row, Tasks
-from tasc.errors import FingerprintError, MissingExtraError, ModelError, OptionError, TokenizerError
+from tasc.errors import DataError, FingerprintError, MissingExtraError, ModelError, OptionError, TokenizerError
 from tasc.train import TrainReport, finetune
 from tasc.train.surgery import embedding_and_head
 from tasc.vocab import EnrichedVocabulary
+from tasc.vocab.tokenizer import write_tokenizer
 from tiny_models import POSITIONS, make_tasks, tiny_model
 
 BASE = 258
@@ -249,6 +250,23 @@ def test_an_enriched_model_is_trained_further_with_its_ngrams(base_folder, tasks
     other = EnrichedVocabulary(BASE, vocabulary.ngrams[:2], fingerprint=vocabulary.fingerprint)
     with pytest.raises(OptionError, match="has n-grams of its own and cannot take others"):
         finetune(first, tasks, out=tmp_path / "fourth", vocabulary=other, **still)
+
+
+def test_an_overwritten_run_is_gone_only_when_all_checks_have_passed(base_folder, tasks, vocabulary, tmp_path):
+    out = tmp_path / "run"
+    finetune(base_folder, tasks, out=out, vocabulary=vocabulary, **SMALL)
+    files = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    with pytest.raises(DataError, match="no output fits"):
+        finetune(base_folder, tasks, out=out, vocabulary=vocabulary, max_length=2, overwrite=True, **SMALL)
+    with pytest.raises(OptionError, match="the folder of the model that is trained"):
+        finetune(out, tasks, out=out, overwrite=True, **SMALL)
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == files
+
+
+def test_ngrams_beside_a_model_without_their_rows_are_refused(base_folder, tasks, tokenizer, vocabulary, tmp_path):
+    write_tokenizer(tokenizer, vocabulary, base_folder)
+    with pytest.raises(ModelError, match=f"has {vocabulary.size} ids, the model {BASE + 2} rows"):
+        finetune(base_folder, tasks, out=tmp_path / "run", **SMALL)
 
 
 def test_a_vocabulary_of_another_tokenizer_is_refused(base_folder, tasks, vocabulary, tmp_path):

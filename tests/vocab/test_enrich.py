@@ -168,6 +168,13 @@ def test_paper_reproduces_the_reference_ratios(shared, corpus, expected):
         assert test.n_tokens / vocabulary.merge_corpus(test).n_tokens == pytest.approx(ratio, rel=0.01)
 
 
+def test_the_folder_of_a_model_is_left_alone(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(OptionError, match=f"{tmp_path} holds a model"):
+        enrich(Tasks((Row("p", "intent: dim"),) * 8, "rows"), tiny.byte_level_bpe(), budget=2, out=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
 def test_an_enriched_tokenizer_is_not_enriched_again(tmp_path):
     tokenizer = tiny.byte_level_bpe()
     tasks = Tasks((Row("p", "intent: dim, slots: {}"),) * 8, "rows")

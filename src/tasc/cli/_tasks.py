@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.text import Text
 
 from tasc.cli._console import console
@@ -35,6 +36,13 @@ def load_pair(
     if shared:
         warn(f"{shared:,} distinct rows of {eval_data} also stand in {data}; held-out figures are too good by that")
     return tasks, held_out
+
+
+def refuse_own_input(out: Path | None, *inputs: str | Path | None) -> None:
+    """Refuse an output file that is read as well: what was in it would be gone."""
+    for given in inputs:
+        if out is not None and given is not None and out.exists() and Path(given).exists() and out.samefile(given):
+            raise typer.BadParameter(f"{out} is read, and would be replaced by what is written; choose another file")
 
 
 def report_skipped(tasks: "Tasks") -> None:

@@ -8,7 +8,7 @@ import typer
 
 from tasc.cli import _options as options
 from tasc.cli._console import emit, progress
-from tasc.cli._tasks import report_skipped, warn
+from tasc.cli._tasks import refuse_own_input, report_skipped, warn
 from tasc.errors import DataError, FingerprintError, TokenizerError
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def build(
     from tasc.draft.build import build_drafter
     from tasc.vocab.tokenizer import base_of
 
+    refuse_own_input(out, data)
     base, ngrams = base_of(tokenizer)
     vocab = vocab or ngrams
     tasks = load_tasks(
@@ -172,6 +173,7 @@ def update(
 
     if (data is None) == (log is None):
         raise typer.BadParameter("pass --log, a recorded run, or --data, task rows")
+    refuse_own_input(out, data, log)
     drafter, begin = Drafter.load(file), time.perf_counter()
     if log is not None:
         updated, more = _add_log(drafter, file, log, tokenizer, limit)

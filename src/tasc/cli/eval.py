@@ -9,6 +9,7 @@ import typer
 from tasc.cli import _options as options
 from tasc.cli import generate as generating
 from tasc.cli._console import console, emit, progress
+from tasc.cli._tasks import refuse_own_input
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -69,6 +70,7 @@ def command(
     from tasc.evals import Judge, make_metric, read_predictions, write_predictions
 
     _check_sources(model, data, predictions, output)
+    refuse_own_input(output, data, predictions, against)
     if (judge_url is None) != (judge_model is None):
         raise typer.BadParameter("a judge needs both --judge-url and --judge-model")
     scorer = make_metric(metric, labels=labels, bert_model=bert_model, bert_layer=bert_layer)

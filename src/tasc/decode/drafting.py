@@ -223,13 +223,15 @@ def check_drafter(
             f"{source} was built with tokenizer {drafter.fingerprint}, the model has {' or '.join(sorted(fitting - {''}))}; "
             "build it again with 'tasc draft build' and the model's tokenizer"
         )
-    ngrams = getattr(getattr(drafter, "origin", None), "vocabulary", "")
-    if vocabulary is None and ngrams:
+    origin = getattr(drafter, "origin", None)
+    folder, digest = getattr(origin, "vocabulary", ""), getattr(origin, "ngrams", "")
+    if vocabulary is None and (folder or digest):
         raise FingerprintError(
-            f"{source} was built with the n-grams of {ngrams}, the model has none; build it again without --vocab"
+            f"{source} was built with the n-grams of {folder or 'an enriched model'}, the model has none; build it again "
+            "with this model's folder as --tokenizer, and without --vocab"
         )
-    if vocabulary is not None and drafter.vocab_size < vocabulary.size:
+    if vocabulary is not None and (drafter.vocab_size < vocabulary.size or digest not in ("", vocabulary.digest)):
+        spoken = f"other n-grams, of {folder or 'another model'}" if digest else "none of the model's n-grams"
         raise FingerprintError(
-            f"{source} knows {drafter.vocab_size} ids, the model's vocabulary with n-grams has {vocabulary.size}; build "
-            "it again with 'tasc draft build --vocab'"
+            f"{source} was built with {spoken}; build it again with 'tasc draft build' and this model's folder as --tokenizer"
         )

@@ -31,6 +31,11 @@ class Merger(Protocol):
         """Base ids and n-grams."""
         ...
 
+    @property
+    def digest(self) -> str:
+        """Of the n-grams."""
+        ...
+
     def merge_corpus(self, corpus: TokenCorpus) -> TokenCorpus:
         """The same rows with n-grams in place of the base ids that they stand for."""
         ...
@@ -99,7 +104,13 @@ def build_drafter(
         vocab_size=_base_size(loaded) if vocabulary is None else vocabulary.size,
         spellings=spelling_classes(loaded) if preset == "best" else None,
         options=options,
-        origin=Origin(found, name, "none" if template in BARE else chosen.name, vocabulary_folder),
+        origin=Origin(
+            found,
+            name,
+            "none" if template in BARE else chosen.name,
+            vocabulary_folder,
+            "" if vocabulary is None else vocabulary.digest,
+        ),
         progress=progress,
     )
 
@@ -126,7 +137,9 @@ def update_drafter(
         DataError: there is no row, or the drafter does not hold all of its rows (`min_rows`).
         TokenizerError: the tokenizer cannot be loaded.
     """
-    if (vocabulary is None) != (not drafter.origin.vocabulary):
+    if vocabulary is not None and drafter.origin.ngrams not in ("", vocabulary.digest):
+        raise FingerprintError("the drafter speaks other n-grams than those given; pass those it was built with")
+    if (vocabulary is None) != (not drafter.origin.enriched):
         raise FingerprintError(
             "the drafter speaks n-grams and none were given; pass those it was built with"
             if vocabulary is None

@@ -278,7 +278,7 @@ def _options(drafter: Drafter) -> dict[str, Any]:
         "vocab_size": drafter.vocab_size,
         "eos_id": drafter.eos_id,
         "template": origin.template,
-        "vocabulary": origin.vocabulary,
+        "n-grams": origin.ngrams or origin.vocabulary,
     }
 
 

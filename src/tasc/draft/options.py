@@ -18,12 +18,19 @@ class Origin:
         tokenizer: its folder or Hub name when the drafter was built, for `tasc replay`.
         template: the prompt template, see `tasc.corpus.make_template`.
         vocabulary: folder of the enriched vocabulary whose ids the drafter speaks; `""` for base ids.
+        ngrams: the digest of that vocabulary; `""` for base ids and in files that are older than it.
     """
 
     fingerprint: str = ""
     tokenizer: str = ""
     template: str = "plain"
     vocabulary: str = ""
+    ngrams: str = ""
+
+    @property
+    def enriched(self) -> bool:
+        """Whether the drafter speaks n-grams."""
+        return bool(self.vocabulary or self.ngrams)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,10 +86,10 @@ def export_lookup_caches(
         export_lookup_caches(Drafter.load("task.tasc"), "lookup", source="task.tasc")
         ```
     """
-    if drafter.origin.vocabulary and not enriched:
+    if drafter.origin.enriched and not enriched:
         raise FingerprintError(
-            f"the drafter speaks the n-grams of {drafter.origin.vocabulary}, which the GGUF of a base model does not have; "
-            "pass enriched (--enriched) for a GGUF of the enriched model, or build a drafter without --vocab"
+            f"the drafter speaks the n-grams of {drafter.origin.vocabulary or 'a model'}, which the GGUF of a base model does not have; "
+            "pass enriched (--enriched) for a GGUF of the enriched model, or build a drafter with the base model as --tokenizer"
         )
     place = Path(folder)
     files = {"dynamic": place / DYNAMIC, "static": place / STATIC}

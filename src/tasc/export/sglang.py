@@ -113,10 +113,10 @@ def export_corpus(
 def _tokenizer(
     drafter: Drafter, given: "str | os.PathLike[str] | PreTrainedTokenizerFast | None"
 ) -> "PreTrainedTokenizerFast":
-    if drafter.origin.vocabulary:
+    if drafter.origin.enriched:
         raise FingerprintError(
-            f"the drafter speaks the n-grams of {drafter.origin.vocabulary}, and SGLang would read text as base ids, which the "
-            "enriched model never writes; build a drafter without --vocab, for the base model"
+            f"the drafter speaks the n-grams of {drafter.origin.vocabulary or 'a model'}, and SGLang would read text as base ids, which the "
+            "enriched model never writes; build a drafter with the base model as --tokenizer"
         )
     if given is None and not drafter.tokenizer:
         raise OptionError("the drafter does not say which tokenizer it was built with; pass one (--tokenizer)")

@@ -30,8 +30,12 @@ def vocabulary_of(drafter: Drafter, path: Path, given: str | None) -> EnrichedVo
         if given is not None:
             raise
         raise VocabularyError(
-            f"{path} speaks n-grams of {folder}, which cannot be read: {error}; pass --vocab"
+            f"{path} speaks n-grams of {folder}, which cannot be read there; pass their folder as --vocab"
         ) from error
+    if drafter.origin.ngrams not in ("", vocabulary.digest):
+        raise VocabularyError(
+            f"{path} speaks other n-grams than {folder} holds; pass those it was built with as --vocab"
+        )
     if vocabulary.size > drafter.vocab_size:
         raise VocabularyError(
             f"{path} has {drafter.vocab_size} ids, {folder} {vocabulary.size}; pass the n-grams it was built with as --vocab"

@@ -22,11 +22,11 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainingArguments, set_seed
 
 from tasc.corpus import Tasks, Template, fingerprint, load_tokenizer, make_template
-from tasc.errors import FingerprintError, OptionError
+from tasc.errors import FingerprintError, ModelError, OptionError
 from tasc.train import loading
 from tasc.train.adapters import Method, TrainRows, load_trainable_state, merge, prepare, trainable_state
 from tasc.train.examples import Examples, PlannedVisits, encode_examples, plan
-from tasc.train.folder import RunFolder, checkpoint_step, cut_metrics, digest_of_tasks, digest_of_vocabulary
+from tasc.train.folder import RunFolder, checkpoint_step, cut_metrics, digest_of_tasks
 from tasc.train.options import EVAL_ROWS, Batches, Options, Precision
 from tasc.train.report import TrainReport, read_metrics
 from tasc.train.surgery import DEFAULT_INIT, Init, RowsReport, add_rows
@@ -147,9 +147,10 @@ def finetune(
     options = Options(**{field.name: given[field.name] for field in dataclasses.fields(Options)})
     _refuse_sharding()
     processes = PartialState(cpu=True) if cpu else PartialState()
-    inherited = _ngrams_of(model)
+    _refuse_own_folder(model, Path(out))
+    inherited = _ngrams_of(model, options)
     if inherited is not None:
-        if vocabulary is not None and digest_of_vocabulary(vocabulary) != digest_of_vocabulary(inherited):
+        if vocabulary is not None and vocabulary.digest != inherited.digest:
             raise OptionError(
                 f"{model} has n-grams of its own and cannot take others; train it further without a vocabulary, or begin "
                 "with the model that it was made from"
@@ -160,15 +161,13 @@ def finetune(
     loading.check_stock_tokenizer(tokenizer, loading.config_of(model, options))
     identity = _identity(options, model, tasks, vocabulary, tokenizer) | {"processes": processes.num_processes}
     folder = RunFolder(Path(out), identity)
-    if not overwrite and (stored := folder.finished_report()) is not None:
+    if not overwrite:
         folder.check()
-        return TrainReport.from_json(stored)
-    if processes.is_main_process:
-        folder.open(overwrite=overwrite)
-    processes.wait_for_everyone()
+        if (stored := folder.finished_report()) is not None:
+            return TrainReport.from_json(stored)
     main = processes.is_main_process
     tell = Listeners((on_record if main else None) or _nobody, (on_note if main else None) or _nobody)
-    run = Run(model, tokenizer, vocabulary, inherited is None, options, folder, processes, tell)
+    run = Run(model, tokenizer, vocabulary, inherited is None, options, folder, overwrite, processes, tell)
     return run.complete(tasks, eval_tasks)
 
 
@@ -186,7 +185,7 @@ class Listeners:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run, its folder opened: what all its stages share. `needs_rows`: the model has no rows for the n-grams yet."""
+    """One run: what all its stages share. `needs_rows`: the model has no rows for the n-grams yet."""
 
     model: str | os.PathLike[str] | PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
@@ -194,6 +193,7 @@ class Run:
     needs_rows: bool
     options: Options
     folder: RunFolder
+    overwrite: bool
     processes: PartialState
     tell: Listeners
 
@@ -215,6 +215,7 @@ class Run:
         rows = self.add_rows(base)
         learner = self.dress(base, self.options.method)
         trainable = sum(p.numel() for p in learner.parameters() if p.requires_grad)
+        self.open_folder()
         resumed_from = self.train(learner, PlannedVisits(train, order), evaluation, batches)
 
         merged = self.merge(learner, dtype)
@@ -236,6 +237,12 @@ class Run:
         stored = self.folder.finished_report()
         assert stored is not None
         return TrainReport.from_json(stored)
+
+    def open_folder(self) -> None:
+        """Begin or resume in the folder; after all that can fail at once, because an overwritten run is gone then."""
+        if self.processes.is_main_process:
+            self.folder.open(overwrite=self.overwrite)
+        self.processes.wait_for_everyone()
 
     def sizes(self, train: Examples, evaluation: Examples | None, batches: Batches) -> dict[str, Any]:
         """The part of the report that is known before training."""
@@ -413,11 +420,23 @@ def _tokenizer_of(model: str | os.PathLike[str] | PreTrainedModel) -> PreTrained
     return load_tokenizer(base_of(model)[0])
 
 
-def _ngrams_of(model: str | os.PathLike[str] | PreTrainedModel) -> EnrichedVocabulary | None:
+def _refuse_own_folder(model: str | os.PathLike[str] | PreTrainedModel, out: Path) -> None:
+    if not isinstance(model, PreTrainedModel) and out.exists() and Path(model).resolve() == out.resolve():
+        raise OptionError(f"{out} is the folder of the model that is trained; choose another folder for the run")
+
+
+def _ngrams_of(model: str | os.PathLike[str] | PreTrainedModel, options: Options) -> EnrichedVocabulary | None:
     """The n-grams that the model of a folder was trained with."""
     if isinstance(model, PreTrainedModel) or not (folder := base_of(model)[1]):
         return None
-    return EnrichedVocabulary.load(folder)
+    vocabulary = EnrichedVocabulary.load(folder)
+    rows = loading.config_of(model, options).get_text_config().vocab_size
+    if vocabulary.size > rows:
+        raise ModelError(
+            f"{folder}: its vocabulary has {vocabulary.size} ids, the model {rows} rows, so the model was not trained with "
+            "these n-grams; put its own tokenizer back with tasc.vocab.remove_ngrams, and pass the n-grams as the vocabulary"
+        )
+    return vocabulary
 
 
 def _check_fingerprint(tokenizer: PreTrainedTokenizerFast, vocabulary: EnrichedVocabulary | None) -> None:
@@ -442,7 +461,7 @@ def _identity(
     made_from = {
         "data": tasks.source,
         "data_digest": digest_of_tasks(tasks),
-        "vocabulary": digest_of_vocabulary(vocabulary),
+        "vocabulary": None if vocabulary is None else vocabulary.digest,
         "tokenizer": fingerprint(tokenizer),
         "bf16": loading.computes_in_bf16(options),
     }

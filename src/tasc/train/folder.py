@@ -24,7 +24,6 @@ from typing import Any
 from tasc.corpus import Tasks
 from tasc.errors import DataError, OptionError
 from tasc.files import atomic_write, read_json, write_json
-from tasc.vocab.vocabulary import EnrichedVocabulary
 
 RUN_FILE, METRICS_FILE, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
 COMPLETE_FILE = "complete.json"  # written last into a checkpoint: the size of each of its other files
@@ -197,14 +196,6 @@ def digest_of_tasks(tasks: Tasks) -> str:
     for row in tasks.rows:
         sha.update(repr(row.key).encode())
     return sha.hexdigest()[:16]
-
-
-def digest_of_vocabulary(vocabulary: EnrichedVocabulary | None) -> str | None:
-    """A hash of the n-grams in their order and of how they are merged."""
-    if vocabulary is None:
-        return None
-    content = repr((vocabulary.base_size, vocabulary.segmentation, [ngram.parts for ngram in vocabulary.ngrams]))
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def versions() -> dict[str, str]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 Method = Literal["paper", "best"]
+WEIGHTS = ("*.safetensors", "*.bin")  # of a model
 
 CHECKED_PROMPTS = 10_000  # evenly spaced over the rows; with the built-in sample, enough to catch any systematic change
 
@@ -125,6 +126,8 @@ def enrich(
         DataError, TokenizerError, OptionError: with the reason.
     """
     _check_options(budget, method, pcs, eval_tasks)
+    if out is not None and any(file for pattern in WEIGHTS for file in Path(out).glob(pattern)):
+        raise OptionError(f"{out} holds a model, whose tokenizer would be replaced; choose another folder")
     tasks = load_tasks(data) if isinstance(data, str | Path) else data
     held_out = load_tasks(eval_tasks) if isinstance(eval_tasks, str | Path) else eval_tasks
     base = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer

@@ -5,6 +5,7 @@ chosen that of `tasc.vocab.miner` and `tasc.vocab.best`.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -137,6 +138,12 @@ class EnrichedVocabulary:
             longest = int(self._part_counts.max())
             return _kernels.merge_ordered(tokens, offsets, self.base_size, self._part_counts, longest, *self._trie)
         return _kernels.merge_fewest(tokens, offsets, self.base_size, *self._trie)
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits of a hash of the n-grams in their order and of how they are merged."""
+        content = repr((self.base_size, self.segmentation, [ngram.parts for ngram in self.ngrams]))
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def merge(
         self, ids: ArrayLike, *, dropout: float = 0.0, rng: np.random.Generator | None = None
