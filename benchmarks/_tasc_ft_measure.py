@@ -23,10 +23,11 @@ from tasc.vocab.tokenizer import load_base_tokenizer
 ROOT = Path(__file__).parents[1]
 
 
-def measure_all(corpora: list[str], work: Path, scale: Scale) -> None:
+def measure_all(corpora: list[str], work: Path, scale: Scale, note: str = "") -> None:
+    """Measure and write down; `note` is what readers of the times should know."""
     path = scale.results / "tasc_ft.json"
     for corpus in corpora:
-        measured = measure(corpus, work, scale)
+        measured = measure(corpus, work, scale) | {"note": note}
         results = json.loads(path.read_text()) if path.exists() else {}
         write_json(path, results | {corpus: measured})
     if scale.results == RESULTS:
@@ -112,6 +113,7 @@ def page(results: dict[str, Any]) -> str:
             f"## {corpus}",
             "",
             *_preset(result["preset"]),
+            *([result["note"]] if result.get("note") else []),
             "",
             *quality_table(result),
             "",

@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--scale", choices=list(SCALES), default="cpu", help="size of the models")
     parser.add_argument("--stage", choices=["train", "measure", "all"], default="all")
     parser.add_argument("--work", type=Path, default=Path(__file__).parents[1] / ".work" / "tasc_ft")
+    parser.add_argument("--note", default="", help="what readers of the times should know, for the page")
     args = parser.parse_args()
     scale: Scale = SCALES[args.scale]
     if args.stage in ("train", "all"):
@@ -102,7 +103,8 @@ def main() -> None:
     if args.stage in ("measure", "all"):
         from _tasc_ft_measure import measure_all
 
-        measure_all([corpus for corpus in args.corpora if trained_variants(corpus, args.work)], args.work, scale)
+        measured = [corpus for corpus in args.corpora if trained_variants(corpus, args.work)]
+        measure_all(measured, args.work, scale, args.note)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def vocabulary_of(drafter: Drafter, path: Path, given: str | None) -> EnrichedVo
         if given is not None:
             raise
         raise VocabularyError(
-            f"{path} speaks n-grams of {folder}, which cannot be read there; pass their folder as --vocab"
+            f"{path} speaks n-grams of {folder}, which cannot be read there; pass --vocab, the folder where they are"
         ) from error
     if drafter.origin.ngrams not in ("", vocabulary.digest):
         raise VocabularyError(
