@@ -139,7 +139,7 @@ class EnrichedVocabulary:
             return _kernels.merge_ordered(tokens, offsets, self.base_size, self._part_counts, longest, *self._trie)
         return _kernels.merge_fewest(tokens, offsets, self.base_size, *self._trie)
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """16 hex digits of a hash of the n-grams in their order and of how they are merged."""
         content = repr((self.base_size, self.segmentation, [ngram.parts for ngram in self.ngrams]))
