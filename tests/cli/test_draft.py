@@ -72,6 +72,7 @@ def test_a_built_file_is_that_of_the_library():
         "tokenizer": "tok",
         "template": "plain",
         "vocabulary": "",
+        "ngrams": "",
     }
     assert report["options"] == {"preset": "best", "min_rows": 1, "n_max": 4, "p_min": 5, "lam": 0.75}
     assert report["reliability"]["error"] == expected.reliability.error

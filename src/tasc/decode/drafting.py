@@ -230,8 +230,13 @@ def check_drafter(
             f"{source} was built with the n-grams of {folder or 'an enriched model'}, the model has none; build it again "
             "with this model's folder as --tokenizer, and without --vocab"
         )
-    if vocabulary is not None and (drafter.vocab_size < vocabulary.size or digest not in ("", vocabulary.digest)):
-        spoken = f"other n-grams, of {folder or 'another model'}" if digest else "none of the model's n-grams"
+    if vocabulary is not None and digest not in ("", vocabulary.digest):
         raise FingerprintError(
-            f"{source} was built with {spoken}; build it again with 'tasc draft build' and this model's folder as --tokenizer"
+            f"{source} was built with other n-grams, of {folder or 'another model'}; build it again with 'tasc draft build' "
+            "and this model's folder as --tokenizer"
+        )
+    if vocabulary is not None and drafter.vocab_size < vocabulary.size:
+        raise FingerprintError(
+            f"{source} was built without the model's n-grams; build it again with 'tasc draft build' and this model's "
+            "folder as --tokenizer"
         )
