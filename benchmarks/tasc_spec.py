@@ -128,6 +128,11 @@ def system_json(contender: Contender, speeds: dict[int, Speed]) -> dict[str, Any
     }
 
 
+def stored(path: Path) -> dict[str, Any]:
+    """The results that are there, by corpus."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpora", nargs="+", default=list(TIMED_ROWS), choices=list(TIMED_ROWS))
@@ -139,11 +144,11 @@ def main() -> None:
     args = parser.parse_args()
     scale: Scale = SCALES[args.scale]
     path = scale.results / RESULTS.name
-    results = json.loads(path.read_text()) if path.exists() else {}
     for corpus in [] if args.page else args.corpora:
         print(corpus, flush=True)
-        results[corpus] = measure(corpus, args.work, scale, args.rounds, args.without)
-        write_json(path, results)
+        measured = measure(corpus, args.work, scale, args.rounds, args.without)
+        write_json(path, stored(path) | {corpus: measured})  # another process may have measured another corpus
+    results = stored(path)
     if path == RESULTS:
         write_page({corpus: results[corpus] for corpus in TIMED_ROWS if corpus in results}, ROOT / "docs" / "results")
 
