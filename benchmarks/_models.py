@@ -136,6 +136,11 @@ SCALES = {
 }  # fmt: skip
 
 
+def stored(path: Path) -> dict[str, Any]:
+    """The results that are there, by corpus."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def shared_split(corpus: str, split: str, preset: Preset) -> Tasks:
     """One split of a corpus of the shared folder, prompts cut as the preset says."""
     path = SHARED / "data" / corpus / f"{split}.jsonl.gz"

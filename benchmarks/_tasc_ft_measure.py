@@ -1,13 +1,12 @@
 """Second half of tasc_ft.py: quality with intervals, speed in turns, predictors against runtime, the page."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _measuring import completer, drawn_rows, machine, metric_of
-from _models import RESULTS, Preset, Scale, shared_split
+from _models import RESULTS, Preset, Scale, shared_split, stored
 from tasc_ft import Variant, trained_variants
 
 from tasc.bench import Speed, System, measure_quality, measure_speed, to_json
@@ -28,11 +27,9 @@ def measure_all(corpora: list[str], work: Path, scale: Scale, note: str = "") ->
     path = scale.results / "tasc_ft.json"
     for corpus in corpora:
         measured = measure(corpus, work, scale) | {"note": note}
-        results = json.loads(path.read_text()) if path.exists() else {}
-        write_json(path, results | {corpus: measured})
+        write_json(path, stored(path) | {corpus: measured})
     if scale.results == RESULTS:
-        results = json.loads(path.read_text())
-        (ROOT / "docs" / "results" / "tasc_ft.md").write_text(page(results))
+        (ROOT / "docs" / "results" / "tasc_ft.md").write_text(page(stored(path)))
 
 
 def measure(corpus: str, work: Path, scale: Scale) -> dict[str, Any]:

@@ -11,7 +11,6 @@ logits where they part, and only the JSON in that scale's folder is written (ben
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Collection, Sequence
@@ -21,7 +20,7 @@ from typing import Any
 
 from _measuring import machine
 from _models import RESULTS as FOLDER
-from _models import SCALES, Scale
+from _models import SCALES, Scale, stored
 from _tasc_spec_page import write_page
 from _tasc_spec_systems import ADAPT, Contender, Setup, contenders, gap_between, in_float32, lambda_contenders, replayed
 
@@ -126,11 +125,6 @@ def system_json(contender: Contender, speeds: dict[int, Speed]) -> dict[str, Any
             for batch, speed in speeds.items()
         ],
     }
-
-
-def stored(path: Path) -> dict[str, Any]:
-    """The results that are there, by corpus."""
-    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def main() -> None:

@@ -1,13 +1,12 @@
 """docs/results/gpu.md from the JSON files that benchmarks/gpu/run.sh wrote: python benchmarks/gpu/page.py"""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from _models import SCALES
+from _models import SCALES, stored
 from _tasc_ft_measure import quality_table
 from _tasc_spec_page import table
 
@@ -28,7 +27,9 @@ drafts equals plain decoding in float32 and the host waits for the device as oft
 
 def page() -> str:
     """Markdown."""
-    tuned, drafted, cut_off = (_read(name) for name in ("tasc_ft.json", "tasc_spec.json", "tasc_spec_cut_off.json"))
+    tuned, drafted, cut_off = (
+        stored(SCALE.results / name) for name in ("tasc_ft.json", "tasc_spec.json", "tasc_spec_cut_off.json")
+    )
     lines = INTRODUCTION.splitlines()
     for corpus, result in tuned.items():
         preset = result["preset"]
@@ -52,11 +53,6 @@ def page() -> str:
         if corpus not in drafted:
             lines += ["", f"## {corpus}: speed, a run that was cut off", "", *_cut_off(result)]
     return "\n".join(lines) + "\n"
-
-
-def _read(name: str) -> dict[str, Any]:
-    path = SCALE.results / name
-    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _about(result: dict[str, Any]) -> list[str]:

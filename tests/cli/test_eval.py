@@ -159,6 +159,17 @@ def test_wrong_usage(args, says):
     assert says in tasc("eval", *args, code=2).output
 
 
+def test_a_file_that_is_read_is_not_written(data):
+    before = Path(data).read_bytes()
+    for args in (
+        ["--model", "m", "--data", data, "-o", data],
+        ["--model", "m", "--data", "d", "--against", data, "-o", data],
+    ):
+        said = tasc("eval", "--metric", "exact", *args, code=2).output
+        assert "is read, and would be" in " ".join(said.replace("│", " ").split())
+    assert Path(data).read_bytes() == before
+
+
 def test_errors_are_one_line(outputs, data, tmp_path):
     for args in (
         ["--predictions", tmp_path / "none.jsonl"],

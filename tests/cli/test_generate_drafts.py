@@ -115,9 +115,12 @@ def test_a_drafter_of_another_tokenizer_is_refused(folder, data, drafter):
         (["--record", "x.jsonl", "-o", "y.jsonl"], "--record needs --drafter"),
         (["--cost", "x.json", "-o", "y.jsonl"], "--cost needs --drafter"),
         (["--drafter", "task.tasc", "--compare", "-o", "y.jsonl"], "leave --output out"),
+        (["-o", "DATA"], "is read, and would be replaced"),
+        (["--drafter", "task.tasc", "--record", "DATA"], "is read, and would be replaced"),
     ],
 )
 def test_wrong_usage(folder, data, options, says):
+    options = [data if word == "DATA" else word for word in options]
     result = tasc_("generate", "--model", folder, "--data", data, *options, code=2)
     assert says in " ".join(result.output.replace("│", " ").split())
 

@@ -300,9 +300,7 @@ def test_a_drafter_built_with_the_enriched_tokenizer_is_refused(tokenizer, vocab
     named = dataclasses.replace(vocabulary, fingerprint=fingerprint(tokenizer))
     write_tokenizer(tokenizer, named, tmp_path)
     enriched = load_tokenizer(tmp_path)
-    drafter = Script(
-        {}, fingerprint=fingerprint(enriched), vocab_size=vocabulary.size
-    )  # as many ids, none of an n-gram
+    drafter = Script({}, fingerprint=fingerprint(enriched), vocab_size=vocabulary.size)  # as many ids
     with pytest.raises(FingerprintError, match=f"the model has {named.fingerprint}"):
         check_drafter(drafter, enriched, named)
 

@@ -66,11 +66,10 @@ def build(
     """
     from tasc.corpus import load_tasks
     from tasc.draft.build import build_drafter
-    from tasc.vocab.tokenizer import base_of
+    from tasc.vocab.tokenizer import base_of, holds_ngrams
 
     refuse_own_input(out, data)
-    base, ngrams = base_of(tokenizer)
-    vocab = vocab or ngrams
+    vocab = vocab or (tokenizer if holds_ngrams(tokenizer) else "")
     tasks = load_tasks(
         data,
         split=split,
@@ -84,7 +83,7 @@ def build(
     begin = time.perf_counter()
     drafter = build_drafter(
         tasks,
-        base,
+        base_of(tokenizer),
         vocabulary=_ngrams(vocab),
         vocabulary_folder=vocab,
         template=template,

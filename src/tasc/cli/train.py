@@ -104,9 +104,9 @@ def command(
     from tasc.corpus import load_tasks, load_tokenizer
     from tasc.train import TrainingInterrupted, finetune
     from tasc.vocab import EnrichedVocabulary
-    from tasc.vocab.tokenizer import base_of
+    from tasc.vocab.tokenizer import base_of, holds_ngrams
 
-    if budget is not None and base_of(model)[1]:
+    if budget is not None and holds_ngrams(model):
         raise OptionError(
             f"{model} has n-grams of its own and cannot take others; train it further without --budget, or begin with the "
             "model that it was made from"
@@ -125,7 +125,7 @@ def command(
         eval_tasks = load(eval_data, split=held_out)
     with _main_process(cpu) as is_main:
         note = _note if is_main else _ignore
-        base = load_tokenizer(base_of(tokenizer or model)[0])
+        base = load_tokenizer(base_of(tokenizer or model))
         if is_main:
             _warn_about(tasks, eval_tasks)
             _warn_about_launch()

@@ -88,7 +88,7 @@ def build_drafter(
     loaded = load_tokenizer(tokenizer) if isinstance(tokenizer, str | os.PathLike) else tokenizer
     name = os.fspath(tokenizer) if isinstance(tokenizer, str | os.PathLike) else str(loaded.name_or_path or "")
     found = fingerprint(loaded)
-    _check_base(vocabulary, found, vocabulary_folder or name)
+    _check_base(vocabulary, found, name, vocabulary_folder)
     chosen = make_template(loaded, "plain" if template in BARE else template)
     encoder = _Encoder(chosen, template in BARE, vocabulary)
     with progress("encoding outputs", total=len(rows), unit="rows") as advance:
@@ -201,16 +201,17 @@ def _base_size(tokenizer: "PreTrainedTokenizerFast") -> int:
     return 1 + max(tokenizer.get_vocab().values())
 
 
-def _check_base(vocabulary: Merger | None, found: str, folder: str) -> None:
+def _check_base(vocabulary: Merger | None, found: str, name: str, folder: str) -> None:
     """Refuse an enriched tokenizer, whose n-grams no text is encoded to, and n-grams of another tokenizer."""
-    kept = Path(folder, "base_tokenizer") if folder else None
-    if vocabulary is None and kept is not None and kept.is_dir():
+    places = [Path(place, "base_tokenizer") for place in (name, folder) if place]
+    kept = next((place for place in places if place.is_dir()), None)
+    if vocabulary is None and kept is not None:
         raise FingerprintError(
-            f"{folder} holds n-grams and none were given: its model would write n-grams, and the drafter base ids; pass "
-            f"{kept} as the tokenizer and the n-grams of {folder}"
+            f"{name} holds n-grams and none were given: its model would write n-grams, and the drafter base ids; pass "
+            f"{kept} as the tokenizer and the n-grams of {name}"
         )
     if vocabulary is not None and vocabulary.fingerprint and vocabulary.fingerprint != found:
-        place = f" ({kept})" if kept is not None and kept.is_dir() else ""
+        place = f" ({kept})" if kept is not None else ""
         raise FingerprintError(
             f"{folder or 'the n-grams'} were made for tokenizer {vocabulary.fingerprint}, got {found}; "
             f"pass the base tokenizer they were made with{place}"

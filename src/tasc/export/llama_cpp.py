@@ -88,8 +88,9 @@ def export_lookup_caches(
     """
     if drafter.origin.enriched and not enriched:
         raise FingerprintError(
-            f"the drafter speaks the n-grams of {drafter.origin.vocabulary or 'a model'}, which the GGUF of a base model does not have; "
-            "pass enriched (--enriched) for a GGUF of the enriched model, or build a drafter with the base model as --tokenizer"
+            f"the drafter speaks the n-grams of {drafter.origin.vocabulary or 'a model'}, which the GGUF of a base model "
+            "does not have; pass enriched (--enriched) for a GGUF of the enriched model, or build a drafter with the base "
+            "model as --tokenizer"
         )
     place = Path(folder)
     files = {"dynamic": place / DYNAMIC, "static": place / STATIC}

@@ -115,8 +115,8 @@ def _tokenizer(
 ) -> "PreTrainedTokenizerFast":
     if drafter.origin.enriched:
         raise FingerprintError(
-            f"the drafter speaks the n-grams of {drafter.origin.vocabulary or 'a model'}, and SGLang would read text as base ids, which the "
-            "enriched model never writes; build a drafter with the base model as --tokenizer"
+            f"the drafter speaks the n-grams of {drafter.origin.vocabulary or 'a model'}, and SGLang would read text as "
+            "base ids, which the enriched model never writes; build a drafter with the base model as --tokenizer"
         )
     if given is None and not drafter.tokenizer:
         raise OptionError("the drafter does not say which tokenizer it was built with; pass one (--tokenizer)")

@@ -47,7 +47,7 @@ def tokenizer_name(drafter: Drafter, path: Path, given: str | None) -> str:
     """Folder or Hub name of the tokenizer to read rows with; of a model with n-grams, its base tokenizer."""
     if given is None and not drafter.tokenizer:
         raise OptionError(f"{path} does not say which tokenizer it was built with; pass --tokenizer")
-    return base_of(given or drafter.tokenizer)[0]
+    return base_of(given or drafter.tokenizer)
 
 
 def tokenizer_of(

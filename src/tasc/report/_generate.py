@@ -117,7 +117,7 @@ def _segments(
     names = [one.tokenizer for one in recorded if one.tokenizer is not None]
     try:
         if given.tokenizer is not None:
-            tokenizer = load_tokenizer(base_of(given.tokenizer)[0])
+            tokenizer = load_tokenizer(base_of(given.tokenizer))
         else:
             tokenizer = names[0] if names else load_base_tokenizer(given.vocabulary)
     except TokenizerError as error:

@@ -31,7 +31,7 @@ from tasc.train.options import EVAL_ROWS, Batches, Options, Precision
 from tasc.train.report import TrainReport, read_metrics
 from tasc.train.surgery import DEFAULT_INIT, Init, RowsReport, add_rows
 from tasc.train.trainer import TRAINED_FILE, OnRecord, Recorder, RunTrainer, StopOnSignal
-from tasc.vocab.tokenizer import base_of, write_tokenizer
+from tasc.vocab.tokenizer import base_of, holds_ngrams, write_tokenizer
 from tasc.vocab.vocabulary import EnrichedVocabulary
 
 OnNote = Callable[[str], None]
@@ -417,7 +417,7 @@ def _refuse_sharding() -> None:
 def _tokenizer_of(model: str | os.PathLike[str] | PreTrainedModel) -> PreTrainedTokenizerFast:
     if isinstance(model, PreTrainedModel):
         raise OptionError("a model in memory has no tokenizer beside it; pass tokenizer=")
-    return load_tokenizer(base_of(model)[0])
+    return load_tokenizer(base_of(model))
 
 
 def _refuse_own_folder(model: str | os.PathLike[str] | PreTrainedModel, out: Path) -> None:
@@ -427,13 +427,13 @@ def _refuse_own_folder(model: str | os.PathLike[str] | PreTrainedModel, out: Pat
 
 def _ngrams_of(model: str | os.PathLike[str] | PreTrainedModel, options: Options) -> EnrichedVocabulary | None:
     """The n-grams that the model of a folder was trained with."""
-    if isinstance(model, PreTrainedModel) or not (folder := base_of(model)[1]):
+    if isinstance(model, PreTrainedModel) or not holds_ngrams(model):
         return None
-    vocabulary = EnrichedVocabulary.load(folder)
+    vocabulary = EnrichedVocabulary.load(os.fspath(model))
     rows = loading.config_of(model, options).get_text_config().vocab_size
     if vocabulary.size > rows:
         raise ModelError(
-            f"{folder}: its vocabulary has {vocabulary.size} ids, the model {rows} rows, so the model was not trained with "
+            f"{model}: its vocabulary has {vocabulary.size} ids, the model {rows} rows, so the model was not trained with "
             "these n-grams; put its own tokenizer back with tasc.vocab.remove_ngrams, and pass the n-grams as the vocabulary"
         )
     return vocabulary

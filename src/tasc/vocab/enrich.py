@@ -19,7 +19,7 @@ from tasc.vocab.best import choose
 from tasc.vocab.budget import GRID, BudgetPoint, cost_of, pick_budget
 from tasc.vocab.miner import Merge, mine
 from tasc.vocab.pcs import PrefixCollisions
-from tasc.vocab.tokenizer import Speller, Style, base_of, speller, write_tokenizer
+from tasc.vocab.tokenizer import Speller, Style, base_of, holds_ngrams, speller, write_tokenizer
 from tasc.vocab.vocabulary import EnrichedVocabulary, Ngram
 
 if TYPE_CHECKING:
@@ -131,9 +131,9 @@ def enrich(
     tasks = load_tasks(data) if isinstance(data, str | Path) else data
     held_out = load_tasks(eval_tasks) if isinstance(eval_tasks, str | Path) else eval_tasks
     base = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
-    inner, enriched = base_of(base.name_or_path or "")
-    if enriched:
-        raise TokenizerError(f"{enriched} holds n-grams already; pass its base tokenizer, {inner}")
+    name = base.name_or_path or ""
+    if holds_ngrams(name):
+        raise TokenizerError(f"{name} holds n-grams already; pass its base tokenizer, {base_of(name)}")
     clock = _Clock()
     train = _encode(tasks, base, "encoding outputs", progress)
     evaluation = None if held_out is None else _encode(held_out, base, "encoding held-out outputs", progress)

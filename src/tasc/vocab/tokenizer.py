@@ -96,16 +96,14 @@ def remove_ngrams(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -
     _base_files.restore_base_files(source / _base_files.FOLDER, target)
 
 
-def base_of(name: str | os.PathLike[str]) -> tuple[str, str]:
-    """Where a tokenizer's base lies and where its n-grams do, for a folder of `tasc enrich` or `tasc train`.
+def holds_ngrams(name: str | os.PathLike[str]) -> bool:
+    """Whether a tokenizer's name is a folder of `tasc enrich` or `tasc train`, with n-grams and the base tokenizer."""
+    return (Path(name) / FILE_NAME).is_file() and (Path(name) / _base_files.FOLDER).is_dir()
 
-    Returns:
-        The folder of the base tokenizer and the folder itself; of a folder or Hub name without n-grams, `name` and "".
-    """
-    folder = Path(name)
-    if (folder / FILE_NAME).is_file() and (folder / _base_files.FOLDER).is_dir():
-        return str(folder / _base_files.FOLDER), str(folder)
-    return str(name), ""
+
+def base_of(name: str | os.PathLike[str]) -> str:
+    """The folder of the base tokenizer, of a folder that holds n-grams; any other name as it is."""
+    return str(Path(name) / _base_files.FOLDER) if holds_ngrams(name) else os.fspath(name)
 
 
 def load_base_tokenizer(folder: str | os.PathLike[str]) -> "PreTrainedTokenizerFast":
@@ -228,6 +226,7 @@ __all__ = [
     "check_enrichable",
     "check_prompts",
     "copy_tokenizer",
+    "holds_ngrams",
     "is_special",
     "load_base_tokenizer",
     "remove_ngrams",
