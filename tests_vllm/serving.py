@@ -132,6 +132,8 @@ class Server:
             self.port = free.getsockname()[1]
         # oneDNN would keep code for 1,024 shapes, and with drafts each pass has another one: hundreds of MB over minutes
         environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0"}
+        # the client keeps connections open for 5 seconds, as vLLM does, and would now and then send into a closed one
+        environment |= {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "60"}
         environment |= self.environment
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
