@@ -2,6 +2,8 @@
 
 import dataclasses
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from unittest import mock
 
 import numpy as np
@@ -323,6 +325,25 @@ def test_many_requests_in_one_call_get_what_each_gets_alone(threads, request, se
             for found, expected in zip((tokens, sources, chances), draft, strict=True):
                 assert found.dtype == expected.dtype
                 np.testing.assert_array_equal(found[k, :n], expected)
+
+
+def test_rows_of_a_thread_that_finds_no_core_are_drafted_for_by_the_caller():
+    drafter = mixture([[1, 2, 3], [1, 2, 4], [5, 6]])
+    alone, together = ([drafter.start([7]) for _ in range(4)] for _ in range(2))
+    text = np.array([[1], [5], [1], [2]], np.int32)
+    asked = np.array([[0, 1, 2, 3], [0] * 4, [1] * 4, [5] * 4])
+    busy, free = ThreadPoolExecutor(1), Event()
+    other_work = busy.submit(free.wait, 20)
+    try:
+        with mock.patch.multiple("tasc.draft.mixture", THREADS=2, ROWS_PER_THREAD=1, _threads=lambda _: busy):
+            tokens, _, _, made = extend_and_propose(together, text, *asked)
+        assert not other_work.done()
+    finally:
+        free.set()
+        busy.shutdown()
+    for k, state in enumerate(alone):
+        state.extend(text[k])
+        assert tokens[k, : made[k]].tolist() == state.propose(5).tokens.tolist() != []
 
 
 def test_a_worked_example_of_back_off():
