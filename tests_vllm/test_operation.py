@@ -233,7 +233,10 @@ async def kill_amid_streams(server, prompts):
     [
         (["--drafter", "{tmp}/none.tasc"], "none.tasc; build one with 'tasc draft build'"),
         (["--drafter", "{tmp}/cut.tasc"], "cut.tasc.*'tasc draft build'"),
-        (["--drafter", "{enriched}"], "enriched.tasc was built with the n-grams of an enriched model, the model has none"),
+        (
+            ["--drafter", "{enriched}"],
+            "enriched.tasc was built with the n-grams of an enriched model, the model has none",
+        ),
         (["--drafter", "other={base}"], "drafter for 'other', but served are"),
         (
             ["--drafter", "{base}", "--memory-tokens", "99999999"],
