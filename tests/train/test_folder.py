@@ -56,6 +56,34 @@ def test_overwrite_still_resumes_an_unfinished_run_of_the_same_options(folder):
     assert checkpoint_step(folder.last_checkpoint()) == 3
 
 
+@pytest.mark.parametrize("status", ["running", "finished"])
+def test_overwrite_leaves_what_others_put_into_the_folder(folder, status):
+    (folder.path / "model.safetensors").write_text("old")
+    if status == "finished":
+        folder.finish({"steps": 5}, files=["model.safetensors"])
+    (folder.path / "task.tasc").write_text("mine")
+    other = RunFolder(folder.path, {"lr": 2e-4, "seed": 0})
+    for _ in range(2):  # the same command goes on after a kill
+        other.open(overwrite=True)
+        assert other.stored()["options"]["lr"] == 2e-4
+    assert (folder.path / "task.tasc").read_text() == "mine"
+    assert (folder.path / "model.safetensors").exists() == (status == "running")
+
+
+def test_a_run_killed_while_it_is_overwritten_is_no_finished_run(folder, monkeypatch):
+    (folder.path / "model.safetensors").write_text("old")
+    folder.finish({"steps": 5}, files=["model.safetensors"])
+    (folder.path / "task.tasc").write_text("mine")
+    other = RunFolder(folder.path, {"lr": 2e-4, "seed": 0})
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "_begin", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            other.open(overwrite=True)
+    assert folder.finished_report() is None
+    other.open(overwrite=True)
+    assert other.stored()["options"]["lr"] == 2e-4
+
+
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     for overwrite in (False, True):

@@ -91,31 +91,37 @@ class RunFolder:
     def open(self, *, overwrite: bool) -> None:
         """Begin or resume: checks the folder, clears what a killed process left half done, writes run.json.
 
-        With `overwrite` a finished run or one with other options is removed first; an unfinished one with the same
-        options is resumed all the same, since the same command must be able to go on after a kill.
+        With `overwrite` a finished run or one with other options is removed first, and what others put beside it stays;
+        an unfinished one with the same options is resumed all the same, since the same command must be able to go on
+        after a kill.
         """
         stored = self.stored()
         if overwrite and stored and (stored["status"] == "finished" or _differences(stored["options"], self.options)):
-            self._clear()
-        self.check()
+            self._clear(stored)
+        else:
+            self.check()
         self.path.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.path / STAGING, ignore_errors=True)
         for folder in self.checkpoints.glob("checkpoint-*"):
             if not _is_complete(folder):
                 shutil.rmtree(folder)
         if self.stored() is None:
-            write_json(self.path / RUN_FILE, {"status": "running"} | self._facts())
+            self._begin()
+
+    def _begin(self) -> None:
+        write_json(self.path / RUN_FILE, {"status": "running"} | self._facts())
 
     def _facts(self) -> dict[str, Any]:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return {"options": self.options, "started": now, "versions": versions(), "machine": machine()}
 
-    def _clear(self) -> None:
-        """Remove what this package wrote, and nothing else."""
-        stored = self.stored() or {}
+    def _clear(self, stored: dict[str, Any]) -> None:
+        """Remove what this package wrote, and nothing else; run.json is there all along, since without it no run is."""
+        write_json(self.path / RUN_FILE, stored | {"status": "running"})  # no longer finished, should this be killed
         shutil.rmtree(self.checkpoints, ignore_errors=True)
-        for name in (*stored.get("files", ()), METRICS_FILE, RUN_FILE):
+        for name in (*stored.get("files", ()), METRICS_FILE):
             _remove(self.path / name)
+        self._begin()
 
     def last_checkpoint(self) -> Path | None:
         """The complete checkpoint with the most steps."""
