@@ -253,6 +253,9 @@ def test_a_file_that_is_read_is_not_written(place):
     assert "is read, and would be replaced" in said
     build("first.jsonl", "task.tasc")
     fails("update", "task.tasc", "--data", "train.jsonl", "-o", "train.jsonl", code=2)
+    shard = (place / "task.tasc").read_bytes()
+    assert "is read, and would be replaced" in fails("merge", "task.tasc", "task.tasc", "-o", "task.tasc", code=2)
+    assert (place / "task.tasc").read_bytes() == shard
     assert (place / "train.jsonl").read_bytes() == before
 
 

@@ -170,6 +170,40 @@ def test_a_file_that_is_read_is_not_written(data):
     assert Path(data).read_bytes() == before
 
 
+def refused(*args):
+    return " ".join(tasc(*args, code=2).output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("name", ["test.jsonl", "data/validation-00000-of-00001.jsonl", "odd.jsonl"])
+def test_a_split_of_the_folder_that_is_read_is_not_written(data, tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(Path(data).read_bytes())
+    split = "odd" if name == "odd.jsonl" else "test"
+    said = refused("generate", "--model", "m", "--data", tmp_path, "--split", split, "-o", path)
+    assert "is read, and would be" in said
+    said = refused("eval", "--metric", "exact", "--model", "m", "--data", tmp_path, "--split", split, "-o", path)
+    assert "is read, and would be" in said
+    assert path.read_bytes() == Path(data).read_bytes()
+
+
+def test_another_file_in_the_folder_that_is_read_is_written(data, tmp_path, run_folder):
+    (tmp_path / "test.jsonl").write_bytes(Path(data).read_bytes())
+    out = tmp_path / "out.jsonl"
+    out.write_text("of the last run")
+    args = ["--model", run_folder, "--data", tmp_path, "--split", "test", "--max-new-tokens", 2, "-o", out]
+    tasc("generate", *args)
+    assert len(read_predictions(out)) == 5
+
+
+def test_two_outputs_are_two_files(data, tmp_path):
+    out = tmp_path / "new.jsonl"
+    args = ["--metric", "exact", "--model", "m", "--data", data, "-o", out, "--judge-file", out]
+    assert "--output and --judge-file both write" in refused("eval", *args)
+    args = ["--model", "m", "--drafter", "task.tasc", "--data", data, "-o", out, "--record", out]
+    assert "--output and --record both write" in refused("generate", *args)
+
+
 def test_errors_are_one_line(outputs, data, tmp_path):
     for args in (
         ["--predictions", tmp_path / "none.jsonl"],

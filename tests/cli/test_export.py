@@ -120,6 +120,19 @@ def test_a_gguf_that_would_leak_is_refused_in_one_line(tmp_path, monkeypatch):
     assert not (tmp_path / "model.gguf").exists()
 
 
+def test_a_file_that_is_read_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "task.tasc").write_text("a drafter")
+    (tmp_path / "rows.jsonl").write_text("rows")
+    for words in (
+        ("sglang-corpus", "task.tasc", "-o", "task.tasc"),
+        ("gguf", "run", "-o", "rows.jsonl", "--check", "1", "--data", "rows.jsonl"),
+    ):
+        result = tasc_export(*words)
+        assert result.exit_code == 2
+        assert "is read, and would be" in " ".join(result.stderr.replace("│", " ").split())
+
+
 @pytest.mark.parametrize("words", [("--check", "3"), ("--data", "rows.jsonl")])
 def test_a_check_needs_rows_and_a_number(tmp_path, words):
     result = tasc_export("gguf", str(tmp_path), "-o", str(tmp_path / "model.gguf"), *words)

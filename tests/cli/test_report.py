@@ -108,6 +108,15 @@ def test_a_figure_of_another_kind_is_refused_before_the_work(task, tmp_path):
     assert "ends in .svg" in " ".join(result.stderr.replace("│", " ").split())
 
 
+def test_a_file_that_is_read_is_not_written(tmp_path):
+    log = tmp_path / "run.jsonl"
+    log.write_text("{}")
+    result = tasc("report", log, "-o", log)
+    assert result.exit_code == 2
+    assert "is read, and would be" in " ".join(result.stderr.replace("│", " ").split())
+    assert log.read_text() == "{}"
+
+
 @pytest.fixture(scope="module")
 def generated(task, tmp_path_factory):
     """A folder with what `tasc draft build` and `tasc generate` write for a model of one's own."""

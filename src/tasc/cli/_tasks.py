@@ -38,11 +38,21 @@ def load_pair(
     return tasks, held_out
 
 
-def refuse_own_input(out: Path | None, *inputs: str | Path | None) -> None:
-    """Refuse an output file that is read as well: what was in it would be gone."""
-    for given in inputs:
-        if out is not None and given is not None and out.exists() and Path(given).exists() and out.samefile(given):
-            raise typer.BadParameter(f"{out} is read, and would be replaced by what is written; choose another file")
+def refuse_own_input(out: Path | None, *inputs: str | Path | None, split: str | None = None) -> None:
+    """Refuse an output file that is read as well: what was in it would be gone. Inputs may be folders of splits."""
+    from tasc.corpus.data import files_read
+
+    files = [file for given in inputs if given is not None for file in files_read(str(given), split)]
+    if out is not None and out.exists() and any(file.exists() and out.samefile(file) for file in files):
+        raise typer.BadParameter(f"{out} is read, and would be replaced by what is written; choose another file")
+
+
+def refuse_one_file(**outputs: Path | None) -> None:
+    """Refuse two outputs, by the names of their options, that are one file: the second would replace the first."""
+    named: dict[Path, str] = {}
+    for name, path in outputs.items():
+        if path is not None and (other := named.setdefault(path.resolve(), name)) != name:
+            raise typer.BadParameter(f"--{other} and --{name} both write {path}; give each a file of its own")
 
 
 def report_skipped(tasks: "Tasks") -> None:

@@ -68,7 +68,7 @@ def build(
     from tasc.draft.build import build_drafter
     from tasc.vocab.tokenizer import base_of, holds_ngrams
 
-    refuse_own_input(out, data)
+    refuse_own_input(out, data, template, split=split)
     vocab = vocab or (tokenizer if holds_ngrams(tokenizer) else "")
     tasks = load_tasks(
         data,
@@ -127,6 +127,7 @@ def merge(
     """
     from tasc.draft import Drafter
 
+    refuse_own_input(out, *files)
     begin = time.perf_counter()
     with progress("reading drafters", total=len(files), unit="files") as advance:
         drafters = []
@@ -172,7 +173,7 @@ def update(
 
     if (data is None) == (log is None):
         raise typer.BadParameter("pass --log, a recorded run, or --data, task rows")
-    refuse_own_input(out, data, log)
+    refuse_own_input(out, data, log, split=split)
     drafter, begin = Drafter.load(file), time.perf_counter()
     if log is not None:
         updated, more = _add_log(drafter, file, log, tokenizer, limit)

@@ -9,7 +9,7 @@ import typer
 from tasc.cli import _options as options
 from tasc.cli import generate as generating
 from tasc.cli._console import console, emit, progress
-from tasc.cli._tasks import refuse_own_input
+from tasc.cli._tasks import refuse_one_file, refuse_own_input
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -70,7 +70,9 @@ def command(
     from tasc.evals import Judge, make_metric, read_predictions, write_predictions
 
     _check_sources(model, data, predictions, output)
-    refuse_own_input(output, data, predictions, against)
+    refuse_one_file(output=output, **{"judge-file": judge_file})
+    for written in (output, judge_file):
+        refuse_own_input(written, data, predictions, against, labels, template, split=split)
     if (judge_url is None) != (judge_model is None):
         raise typer.BadParameter("a judge needs both --judge-url and --judge-model")
     scorer = make_metric(metric, labels=labels, bert_model=bert_model, bert_layer=bert_layer)

@@ -9,7 +9,7 @@ import typer
 
 from tasc.cli import _options as options
 from tasc.cli._console import emit, progress
-from tasc.cli._tasks import warn
+from tasc.cli._tasks import refuse_own_input, warn
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -72,6 +72,7 @@ def sglang_corpus(
     from tasc.draft import Drafter
     from tasc.export import export_corpus
 
+    refuse_own_input(out, file)
     about = export_corpus(
         Drafter.load(file),
         out,
@@ -136,6 +137,7 @@ def gguf(
 
     if (check is None) != (data is None):
         raise typer.BadParameter("--check and --data belong together: how many outputs to compare, and of which rows")
+    refuse_own_input(out, data, template, split=split)
     compared = None
     if check is not None and data is not None:
         from tasc.corpus import load_tasks

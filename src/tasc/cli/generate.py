@@ -8,7 +8,7 @@ import typer
 
 from tasc.cli import _options as options
 from tasc.cli._console import console, emit, progress
-from tasc.cli._tasks import refuse_own_input
+from tasc.cli._tasks import refuse_one_file, refuse_own_input
 
 
 def command(
@@ -62,8 +62,9 @@ def command(
     from tasc.decode import load_model
 
     _check_outputs(drafter, output=output, compare=compare, record=record, cost=cost)
-    refuse_own_input(output, data, drafter)
-    refuse_own_input(record, data, drafter)
+    refuse_one_file(output=output, record=record)
+    for written in (output, record):
+        refuse_own_input(written, data, drafter, cost, template, split=split)
     tasks = load_tasks(
         data,
         split=split,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tasc.cli._console import emit, progress
+from tasc.cli._tasks import refuse_own_input
 
 
 def command(
@@ -39,6 +40,7 @@ def command(
     """
     from tasc.report import write_report
 
+    refuse_own_input(out, *runs, *(drafter or ()))
     report = write_report(
         runs, out, title=title, drafters=drafter or (), tokenizer=tokenizer, vocabulary=vocab, progress=progress
     )

@@ -8,6 +8,7 @@ import typer
 from tasc.cli import _options as options
 from tasc.cli._console import emit, progress, write_plot
 from tasc.cli._drafters import Rows
+from tasc.cli._tasks import refuse_own_input
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -74,6 +75,7 @@ def command(
         raise typer.BadParameter("--dry-run writes nothing; leave --out out")
     if cost is not None and device is not None:
         raise typer.BadParameter("--device stands for a typical curve; leave it out where --cost gives one")
+    refuse_own_input(out, data, log, cost, split=split)
     loaded, target = Drafter.load(drafter), None if dry_run else out or drafter
     if log is not None:
         rows, more = _log_rows(log, loaded, limit)

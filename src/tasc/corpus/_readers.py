@@ -182,18 +182,24 @@ def _parse(place: str, line: bytes) -> Record | BadRecord:
 
 def _split_files(folder: Path, split: str) -> list[Path]:
     """The file or shards of a split: `train.jsonl.gz`, `train-00000-of-00002.parquet`, in the folder or `data/`."""
-    names = next((names for names in _ALIASES.values() if split in names), (split,))
-    stems = "|".join(map(re.escape, names))
-    endings = "|".join(map(re.escape, _ENDINGS))
-    wanted = re.compile(rf"({stems})(-\d+-of-\d+)?({endings})", re.IGNORECASE)
-    for place in (folder, folder / "data"):
-        found = sorted(p for p in place.iterdir() if wanted.fullmatch(p.name)) if place.is_dir() else []
-        kinds = {wanted.fullmatch(p.name)[3] + ("" if wanted.fullmatch(p.name)[2] else p.name) for p in found}  # type: ignore[index]
+    for place, found in split_places(folder, split):
+        kinds = {match[3] + ("" if match[2] else file.name) for file, match in found.items()}
         if len(kinds) > 1:
             raise DataError(
                 f"{place}: several files for split {split!r} ({', '.join(p.name for p in found)}); name one"
             )
         if found:
-            return found
+            return list(found)
     there = ", ".join(sorted(p.name for p in folder.iterdir())[:12]) or "nothing"
     raise DataError(f"{folder}: no file for split {split!r}; expected {split}.jsonl or the like, found: {there}")
+
+
+def split_places(folder: Path, split: str) -> Iterator[tuple[Path, dict[Path, re.Match[str]]]]:
+    """Where a split's files may stand, and those there: the split's name, the number of a shard, the ending."""
+    names = next((names for names in _ALIASES.values() if split in names), (split,))
+    stems = "|".join(map(re.escape, names))
+    endings = "|".join(map(re.escape, _ENDINGS))
+    wanted = re.compile(rf"({stems})(-\d+-of-\d+)?({endings})", re.IGNORECASE)
+    for place in (folder, folder / "data"):
+        files = sorted(place.iterdir()) if place.is_dir() else []
+        yield place, {file: match for file in files if (match := wanted.fullmatch(file.name))}

@@ -7,14 +7,16 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, overload
 
-from tasc.corpus._readers import BadRecord, Record, open_records
+from tasc.corpus._readers import BadRecord, Record, open_records, split_places
 from tasc.errors import DataError, OptionError
 
 # how many reasons for skipped rows are kept; the count is always complete
 _KEPT_REASONS = 20
 _KEPT_COLUMNS = 12
+_USUAL_SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,15 @@ def load_tasks(
     if not rows:
         raise DataError(_nothing_usable(source, skipped))
     return Tasks(rows, source, skipped.count, tuple(skipped.reasons))
+
+
+def files_read(name: str, split: str | None = None) -> list[Path]:
+    """Files that the rows of a path come from: itself, or of a folder those of `split` and of the usual splits."""
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        return [path]
+    splits = {split or "train", *_USUAL_SPLITS}
+    return [file for one in splits for _, found in split_places(path, one) for file in found]
 
 
 def shared_rows(a: Tasks, b: Tasks) -> int:
