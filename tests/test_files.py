@@ -1,10 +1,12 @@
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 
 from tasc.errors import DataError
-from tasc.files import atomic_write, read_json, write_json
+from tasc.files import atomic_write, lock, read_json, write_json
 
 
 def test_the_new_file_replaces_the_old_one(tmp_path):
@@ -78,3 +80,31 @@ def test_damaged_json_names_the_file(tmp_path, content, reason):
     path.write_bytes(content)
     with pytest.raises(DataError, match=f"bad.json: {reason}"):
         read_json(path)
+
+
+def test_a_lock_is_held_until_the_file_is_closed(tmp_path):
+    path = tmp_path / "a.lock"
+    with path.open("a") as file, path.open("a") as other:
+        assert lock(file.fileno())
+        assert not lock(other.fileno(), wait=False)
+        file.close()
+        assert lock(other.fileno(), wait=False)
+
+
+def test_a_killed_process_leaves_no_lock_and_a_folder_can_be_locked(tmp_path):
+    code = "import os, sys; from tasc.files import lock; print(lock(os.open(sys.argv[1], os.O_RDONLY)), flush=True); input()"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    folder = os.open(tmp_path, os.O_RDONLY)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "True\n"
+        assert not lock(folder, wait=False)
+        process.kill()
+    assert lock(folder, wait=False)
+    os.close(folder)
+
+
+def test_without_locks_nothing_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    with (tmp_path / "a").open("a") as file, (tmp_path / "a").open("a") as other:
+        assert lock(file.fileno())
+        assert lock(other.fileno(), wait=False)

@@ -1,4 +1,4 @@
-"""Whole files, written atomically: what stands at a path is either the old file or the complete new one."""
+"""Whole files, written atomically: what stands at a path is either the old file or the complete new one. And locks."""
 
 import json
 import os
@@ -63,6 +63,29 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise DataError(f"{path}: not UTF-8 at byte {error.start}; write the file again") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: broken JSON ({error}); write the file again") from error
+
+
+def lock(descriptor: int, *, wait: bool = True) -> bool:
+    """Lock an open file or folder against other processes, until its last descriptor is closed, also by a kill.
+
+    Args:
+        descriptor: of the file; what holds it open keeps the lock.
+        wait: for another process to let go of it.
+
+    Returns:
+        False if another process has it. True without a lock where the system or the file system has none.
+    """
+    try:
+        import fcntl  # not on Windows
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _permissions(target: Path) -> int:

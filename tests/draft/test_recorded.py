@@ -1,6 +1,7 @@
 """Logs of requests: what is written comes back, also after a crash, and damage is named."""
 
 import json
+import multiprocessing
 
 import pytest
 from hypothesis import given
@@ -123,3 +124,40 @@ def test_passes_must_add_up():
         Recorded((), (1, 2), (0,), (0,))
     with pytest.raises(DataError, match="record it again"):
         Recorded((), (1, 2), (1,), (2,))
+
+
+LONG = Recorded(tuple(range(3000)), (7, 0), (0, 0), (0, 0))
+
+
+def _append_often(folder, barrier):
+    for k in range(5):
+        barrier.wait()
+        for _ in range(20):
+            append_log(folder / f"{k}.jsonl", [LONG] * 8, about={"fingerprint": "f"})
+
+
+def test_two_processes_append_to_one_log(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(2)
+    writers = [context.Process(target=_append_often, args=(tmp_path, barrier)) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    for k in range(5):
+        assert read_log(tmp_path / f"{k}.jsonl").requests == [LONG] * 320
+
+
+def test_a_log_is_locked_before_it_is_read(tmp_path, monkeypatch):
+    path, held = tmp_path / "run.jsonl", []
+    append_log(path, [ONE])
+
+    def recording(descriptor):
+        held.append(path.read_bytes())
+        return True
+
+    monkeypatch.setattr("tasc.draft.recorded.lock", recording)
+    before = path.read_bytes()
+    append_log(path, [TWO])
+    assert held == [before]

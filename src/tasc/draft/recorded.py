@@ -2,7 +2,7 @@
 
 A log is a JSONL file. Its first line says what wrote it, every further line is one request. Requests are appended as
 whole lines in one write, so a log can be followed while it grows, and a run that was killed leaves at most one
-unfinished line, which reading skips and the next append removes.
+unfinished line, which reading skips and the next append removes. Several processes may append to one log.
 """
 
 import json
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasc.errors import DataError, FingerprintError
+from tasc.files import lock
 
 FORMAT, VERSION = "tasc-recorded", 1
 
@@ -104,6 +105,7 @@ def append_log(
     lines = [json.dumps(_to_json(request), allow_nan=False) + "\n" for request in requests]
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("a+b") as file:
+        lock(file.fileno())  # another process may be in the middle of its lines
         file.seek(0)
         if header := file.readline():
             _check_fingerprint(target, _header(target, header).get("fingerprint"), (about or {}).get("fingerprint"))
