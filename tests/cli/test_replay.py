@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -11,8 +12,10 @@ from tasc.corpus import TokenCorpus, fingerprint, load_tasks, make_template
 from tasc.draft import Drafter, Options, Origin
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
-from tasc.draft.recorded import append_log
+from tasc.draft.recorded import Log, append_log
+from tasc.errors import DataError
 from tasc.replay import replay
+from tasc.replay.origin import options_of
 from tasc.replay.rivals import RIVALS, make_rival
 from tasc.vocab.vocabulary import EnrichedVocabulary, Ngram
 from tiny import byte_level_bpe
@@ -156,6 +159,24 @@ def test_a_log_gives_the_passes_of_its_run(place, tmp_path):
     append_log(tmp_path / "other.jsonl", run.requests, about={"fingerprint": "sha256:other"})
     refused = tasc_replay("--log", "other.jsonl")
     assert (refused.exit_code, "recorded with tokenizer sha256:other" in refused.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("about", "says"),
+    [
+        ({"max_draft": 2_000_000_000}, "max_draft cannot be 2000000000"),
+        ({"max_draft": 0}, "max_draft cannot be 0"),
+        ({"max_draft": "abc"}, "max_draft cannot be 'abc'"),
+        ({"max_draft": None}, "max_draft cannot be None"),
+        ({"max_draft": 1.5}, "max_draft cannot be 1.5"),
+        ({"min_gain": [1]}, r"min_gain cannot be \[1\]"),
+        ({"min_gain": -1}, "min_gain cannot be -1"),
+        ({"switch_off": 1}, "switch_off cannot be 1"),
+    ],
+)
+def test_a_log_of_impossible_options_is_refused(about, says):
+    with pytest.raises(DataError, match=f"run.jsonl: {says}; record the run again"):
+        options_of(Log({"max_draft": 5, **about}), Path("run.jsonl"))
 
 
 def test_people_get_a_table(place):

@@ -159,7 +159,9 @@ def test_what_was_looked_up_before_changes_no_draft():
     [
         ([], None, {}, "at least one output"),
         ([[1]], [[1], [2]], {}, "2 prompts for 1 outputs"),
-        ([[SIZE]], None, {}, f"token id {SIZE}"),
+        ([[SIZE]], None, {}, f"token id {SIZE} in the outputs"),
+        ([[1]], [[2, SIZE]], {}, f"token id {SIZE} in the prompts, expected ids below {SIZE}"),
+        ([[1]], [[2**31 - 1]], {}, f"token id {2**31 - 1} in the prompts"),
         ([[1]], [[1]], {"eos_id": SIZE}, "eos_id"),
         ([[1]], [[1]], {"eos_id": -1}, "eos_id"),
     ],

@@ -115,6 +115,7 @@ REFUSED = {
     "terms that fall": ("term_ids", lambda a: a[::-1].copy()),
     "term starts that fall": ("term_starts", change(3, 0)),
     "term starts that go too far": ("term_starts", change(-1, 1 << 20)),
+    "a term of no row": ("term_starts", lambda a: np.concatenate([a[:1], a[:-2], a[-1:]])),
     "too few term starts": ("term_starts", lambda a: a[:-1]),
     "a negative norm": ("norms", change(0, -1.0)),
     "a norm that is no number": ("norms", change(0, np.nan)),
@@ -145,6 +146,14 @@ def _refused(path, metadata, arrays):
     assert message.startswith(f"{path}: ")
     assert message.endswith("; rebuild it with 'tasc draft build'")
     assert "\n" not in message
+
+
+def test_terms_without_rows_are_refused(tmp_path, parts):
+    metadata, arrays = parts
+    none = {"tokens", "suffixes", "ids", "postings", "norms", "prefix", "sample_rows", "sample_tokens"}
+    changed = {name: array[:0] if name in none else array for name, array in arrays.items()}
+    changed |= {name: array[:1] for name, array in arrays.items() if name in ("starts", "sample_offsets")}
+    _refused(tmp_path / "task.tasc", metadata, changed | {"term_starts": np.zeros_like(arrays["term_starts"])})
 
 
 def test_missing_arrays_are_refused(tmp_path, parts):

@@ -142,11 +142,55 @@ def stored(tmp_path, **changes):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"version": 99}, {"ngrams": [{}]}, {"ngrams": [1]}, {"base_size": "x"}, {"format": "other"}]
+    "changes",
+    [
+        {"version": 99},
+        {"ngrams": [{}]},
+        {"ngrams": [1]},
+        {"ngrams": "ab"},
+        {"base_size": "x"},
+        {"base_size": float("inf")},
+        {"base_size": 10.0},
+        {"base_size": True},
+        {"base_size": -1},
+        {"base_size": 1 << 30},  # and one n-gram
+        {"format": "other"},
+        {"fingerprint": None},
+        {"options": [["a", 1]]},
+    ],
 )
 def test_damaged_files_are_refused(tmp_path, changes):
-    with pytest.raises(VocabularyError):
-        EnrichedVocabulary.load(stored(tmp_path, **changes))
+    path = stored(tmp_path, **changes)
+    with pytest.raises(VocabularyError, match=str(path)):
+        EnrichedVocabulary.load(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ids": [1.9, 2], "parts": [1, 2.9]},
+        {"ids": [True, 2], "parts": [True, 2]},
+        {"ids": [1 << 35, 2], "parts": [1 << 35, 2]},
+        {"ids": "12", "parts": "12"},
+        {"count": float("inf")},
+        {"reward": "1"},
+        {"pcs": "0.5"},
+        {"pcs": float("nan")},
+        {"text": None},
+    ],
+)
+def test_damaged_ngrams_are_refused(tmp_path, changes):
+    path = stored(tmp_path)
+    found = json.loads(path.read_text())
+    found["ngrams"][0] |= changes
+    path.write_text(json.dumps(found))
+    with pytest.raises(VocabularyError, match=str(path)):
+        EnrichedVocabulary.load(path)
+
+
+def test_a_vocabulary_of_more_ids_than_int32_holds_is_refused():
+    with pytest.raises(VocabularyError, match="1073741824 ids, not 2147483648"):
+        EnrichedVocabulary(1 << 31)
 
 
 def test_truncated_and_missing_files_are_refused(tmp_path):

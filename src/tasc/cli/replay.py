@@ -162,7 +162,7 @@ def _replay_log(
 
     log = log_of(path, drafter)
     requests = log.requests[:limit]
-    chosen = options_of(log)
+    chosen = options_of(log, path)
     if max_draft is not None:
         chosen["max_draft"] = max_draft
     curve = (curve_of(log, path) if cost is None else None) or _cost(cost, drafter)

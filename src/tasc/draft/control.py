@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasc.draft.cost import StepCost, listed
+from tasc.draft.options import LONGEST_DRAFT
 from tasc.errors import OptionError
 
 CREDIT = 2.0  # passes that drafting may lose at first
@@ -41,7 +42,7 @@ class Control:
             number: what one row can gain, 32 cannot.
 
     Raises:
-        OptionError: `max_draft` below 1 or `min_gain` below 0.
+        OptionError: `max_draft` or `min_gain` out of range.
 
     Examples:
         >>> control = Control(StepCost.default("cpu"))
@@ -61,8 +62,8 @@ class Control:
         switch_off: bool = True,
         ragged: bool = False,
     ) -> None:
-        if max_draft < 1:
-            raise OptionError(f"max_draft must be at least 1, got {max_draft}")
+        if not 1 <= max_draft <= LONGEST_DRAFT:
+            raise OptionError(f"max_draft must be from 1 to {LONGEST_DRAFT}, got {max_draft}")
         if not 0 <= min_gain < float("inf"):
             raise OptionError(f"min_gain must be a number of at least 0, got {min_gain}")
         self.cost, self.max_draft, self.min_gain, self.switch_off = cost, max_draft, min_gain, switch_off

@@ -21,6 +21,7 @@ from tasc.files import read_json, write_json
 
 FORMAT, VERSION = "tasc-step-cost", 1
 DRAFT_MS = 0.03
+MOST = {"tokens": 1 << 14, "batch_sizes": 1 << 20, "contexts": 1 << 30}  # the curve is kept for each number of tokens
 CONTEXT_STEP = 64  # the curve is looked up in steps of so many tokens of context
 
 # Milliseconds of a pass by tokens per row, at batch 1 and 8. CPU: between a 4M model (1.2, 1.4, 1.6, 2.0 times a pass
@@ -50,7 +51,7 @@ class StepCost:
         about: where it was measured: model, device, dtype, threads.
 
     Raises:
-        OptionError: an axis is empty or does not ascend, or a time is not a positive number.
+        OptionError: an axis is empty, does not ascend or goes too far, or a time is not a positive number.
 
     Examples:
         >>> cost = StepCost((1, 2, 3), (1,), (0,), [[[10.0, 12.0, 20.0]]])
@@ -379,6 +380,9 @@ def _check(axes: dict[str, tuple[int, ...]], ms: NDArray[np.float64], draft_ms: 
             raise OptionError(f"{name} must ascend from at least {lowest}, got {axis}")
     if axes["tokens"][0] != 1:
         raise OptionError(f"tokens must begin with 1, got {axes['tokens']}")
+    for name, axis in axes.items():
+        if axis[-1] > MOST[name]:
+            raise OptionError(f"{name} must be at most {MOST[name]}, got {str(axis[-1])[:60]}; measure smaller ones")
     shape = (len(axes["batch_sizes"]), len(axes["contexts"]), len(axes["tokens"]))
     if ms.shape != shape:
         raise OptionError(f"ms must have the shape {shape} (batch sizes, contexts, tokens), got {ms.shape}")

@@ -243,7 +243,7 @@ class Drafter:
             outputs: ids of the same rows, without end tokens.
 
         Raises:
-            DataError: prompts and outputs do not belong together.
+            DataError: prompts and outputs do not belong together, or an id is out of range.
             OptionError: the preset has no weights.
         """
         if isinstance(self.proposer, PaperDrafter):
@@ -289,6 +289,12 @@ def _check_rows(outputs: TokenCorpus, prompts: TokenCorpus | None, vocab_size: i
         raise OptionError(f"eos_id must be from 0 to {vocab_size - 1}, got {eos_id}")
     if prompts is not None and len(prompts) != len(outputs):
         raise DataError(f"{len(prompts)} prompts for {len(outputs)} outputs; pass those of the same rows")
+    for name, rows in (("outputs", outputs), ("prompts", prompts)):
+        if rows is not None and (highest := int(rows.tokens.max(initial=0))) >= vocab_size:
+            raise DataError(
+                f"token id {highest} in the {name}, expected ids below {vocab_size}; "
+                "use the tokenizer and the vocabulary of the model"
+            )
 
 
 def _assemble(
@@ -304,11 +310,6 @@ def _assemble(
 ) -> Drafter:
     """Build from what shards can be merged from: outputs, terms of the prompts, the sample, classes of spellings."""
     start_id = vocab_size
-    if outputs.n_tokens and int(outputs.tokens.max()) >= vocab_size:
-        raise DataError(
-            f"token id {outputs.tokens.max()} in the outputs, expected ids below {vocab_size}; "
-            "use the tokenizer and the vocabulary of the model"
-        )
     counts = np.bincount(outputs.tokens, minlength=vocab_size + 2)
     if options.min_rows > 1:  # the usual spellings in the file would tell that rarer ones occurred
         counts[_rows_with(outputs, vocab_size) < options.min_rows] = 0

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from tasc.errors import OptionError
 
 Preset = Literal["best", "paper"]
+LONGEST_DRAFT = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Tuned:
     speedup: tuple[float, float, float]
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_draft <= 1024:
-            raise OptionError(f"max_draft must be from 1 to 1024, got {self.max_draft}")
+        if not 1 <= self.max_draft <= LONGEST_DRAFT:
+            raise OptionError(f"max_draft must be from 1 to {LONGEST_DRAFT}, got {self.max_draft}")
         if len(self.speedup) != 3 or not all(math.isfinite(value) for value in self.speedup):
             raise OptionError(f"speedup must be three numbers, got {self.speedup}")

@@ -3,6 +3,7 @@
 The one file of this room that reads tokenizers; the others know ids only.
 """
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from tasc.corpus import fingerprint, load_tokenizer
 from tasc.draft import Drafter, Drafts
 from tasc.draft.adaptive import adaptive
 from tasc.draft.cost import StepCost
+from tasc.draft.options import LONGEST_DRAFT
 from tasc.draft.recorded import Log, read_log
 from tasc.errors import DataError, FingerprintError, OptionError, TokenizerError, VocabularyError
 from tasc.vocab import EnrichedVocabulary
@@ -86,9 +88,23 @@ def log_of(path: Path, drafter: Drafter) -> Log:
     return log
 
 
-def options_of(log: Log) -> dict[str, Any]:
-    """The options of `tasc.draft.control.Control` that the run had, as far as the log says."""
-    return {key: log.about[key] for key in ("max_draft", "min_gain", "switch_off") if key in log.about}
+def options_of(log: Log, path: Path) -> dict[str, Any]:
+    """The options of `tasc.draft.control.Control` that the run had, as far as the log says.
+
+    Raises:
+        DataError: the log says what cannot be.
+    """
+    found = {key: log.about[key] for key in ("max_draft", "min_gain", "switch_off") if key in log.about}
+    longest, least = found.get("max_draft", 1), found.get("min_gain", 0.0)
+    usable = {
+        "max_draft": type(longest) is int and 1 <= longest <= LONGEST_DRAFT,
+        "min_gain": type(least) in (int, float) and 0 <= least < math.inf,
+        "switch_off": type(found.get("switch_off", True)) is bool,
+    }
+    for key, value in found.items():
+        if not usable[key]:
+            raise DataError(f"{path}: {key} cannot be {value!r:.60}; record the run again")
+    return found
 
 
 def curve_of(log: Log, path: Path) -> StepCost | None:

@@ -19,7 +19,7 @@ from tasc.draft.adaptive import adaptive
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
 from tasc.draft.interface import Drafts, Ids, Learner
-from tasc.draft.options import Options, Tuned
+from tasc.draft.options import LONGEST_DRAFT, Options, Tuned
 from tasc.errors import DataError, OptionError
 from tasc.evals.stats import Difference, Interval, Ratio, bootstrap_ci, paired_bootstrap
 from tasc.progress import Progress, silent
@@ -258,7 +258,7 @@ class _Search:
     def length(self, drafter: Drafter, named: dict[str, Any], most: int | None) -> int:
         """The longest draft to ask for: of lengths that take about the same time the shortest."""
         if most is None:  # a pass feeds the draft and the token before it; beyond the curve all is guesswork
-            most = max(self.cost.tokens[-1] - 1, 1)
+            most = min(max(self.cost.tokens[-1] - 1, 1), LONGEST_DRAFT)
         lengths = sorted({n for n in (*LENGTHS, self.max_draft, most) if n <= most})
         known = {one["max_draft"]: one["ms_per_output"] for one in self.tried if named.items() <= one.items()}
         ms = {n: known[n] if n in known else self._ms(drafter, n, named) for n in lengths}
@@ -375,5 +375,5 @@ def _interval(found: Interval) -> dict[str, float]:
 def _check(batch_size: int, max_draft: int | None) -> None:
     if batch_size < 1:
         raise OptionError(f"batch_size must be at least 1, got {batch_size}")
-    if max_draft is not None and not 1 <= max_draft <= 1024:
-        raise OptionError(f"max_draft must be from 1 to 1024, got {max_draft}")
+    if max_draft is not None and not 1 <= max_draft <= LONGEST_DRAFT:
+        raise OptionError(f"max_draft must be from 1 to {LONGEST_DRAFT}, got {max_draft}")

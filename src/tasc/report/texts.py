@@ -104,10 +104,9 @@ def replayed(drafter: Drafter, log: Log, path: Path, progress: Progress, *, what
         what: what progress calls it.
 
     Raises:
-        DataError: the log's cost curve cannot be used, or a request has no output.
-        OptionError: an option in the log is out of range.
+        DataError: the log's cost curve or options cannot be used, or a request has no output.
     """
-    control = Control(curve_of(log, path) or StepCost.default("cpu"), **options_of(log))
+    control = Control(curve_of(log, path) or StepCost.default("cpu"), **options_of(log, path))
     with progress(f"replaying {what}", total=len(log.requests), unit="requests") as advance:
         return passes_of(at_work(drafter, log), log.requests, control, progress=advance)
 

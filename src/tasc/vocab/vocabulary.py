@@ -6,7 +6,6 @@ chosen that of `tasc.vocab.miner` and `tasc.vocab.best`.
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +22,7 @@ from tasc.vocab._trie import Trie, build_trie, flatten
 
 FILE_NAME = "enriched.json"
 FORMAT_VERSION = 1
+MOST_IDS = 1 << 30  # ids are int32
 
 Segmentation = Literal["ordered", "fewest"]
 
@@ -61,7 +61,7 @@ class EnrichedVocabulary:
         options: the options that made it, for the record.
 
     Raises:
-        VocabularyError: an n-gram is too short, repeated, or made of ids that do not exist.
+        VocabularyError: an n-gram is too short, repeated, or made of ids that do not exist, or there are too many ids.
 
     Examples:
         >>> v = EnrichedVocabulary(10, (Ngram((1, 2), (1, 2)), Ngram((1, 2, 3), (10, 3))))
@@ -80,6 +80,8 @@ class EnrichedVocabulary:
     def __post_init__(self) -> None:
         if self.segmentation not in ("ordered", "fewest"):
             raise VocabularyError(f"segmentation must be 'ordered' or 'fewest', not {self.segmentation!r}")
+        if self.base_size < 0 or self.size > MOST_IDS:
+            raise VocabularyError(f"a vocabulary has from 0 to {MOST_IDS} ids, not {self.size}")
         seen: set[tuple[int, ...]] = set()
         for k, ngram in enumerate(self.ngrams):
             self._check(k, ngram)
@@ -220,7 +222,7 @@ class EnrichedVocabulary:
             return _from_json(read_json(path))
         except FileNotFoundError:
             raise VocabularyError(f"{path}: no such file; make one with 'tasc enrich'") from None
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, VocabularyError) as error:
             raise VocabularyError(f"{path}: damaged ({error}); make it again with 'tasc enrich'") from error
 
 
@@ -230,20 +232,21 @@ def _from_json(stored: dict[str, Any]) -> EnrichedVocabulary:
             f"format {stored['format']!r} version {stored['version']}, expected version {FORMAT_VERSION}"
         )
     ngrams = tuple(_ngram(entry) for entry in stored["ngrams"])
-    return EnrichedVocabulary(
-        int(stored["base_size"]), ngrams, stored["segmentation"], str(stored["fingerprint"]), dict(stored["options"])
-    )
+    values = [_of(kind, stored[name]) for name, kind in (("segmentation", str), ("fingerprint", str), ("options", dict))]
+    return EnrichedVocabulary(_of(int, stored["base_size"]), ngrams, *values)
 
 
 def _ngram(entry: dict[str, Any]) -> Ngram:
-    def integers(values: Sequence[Any]) -> tuple[int, ...]:
-        return tuple(int(v) for v in values)
+    ids, parts = (tuple(_of(int, token) for token in _of(list, entry[name])) for name in ("ids", "parts"))
+    count, reward = (_of(int, entry[name]) for name in ("count", "reward"))
+    pcs = float(_of((int, float), entry["pcs"]))
+    if not 0 <= pcs <= 1:
+        raise ValueError(f"a Prefix Collision Score of {pcs}")
+    return Ngram(ids, parts, count, reward, pcs, _of(str, entry["text"]))
 
-    return Ngram(
-        ids=integers(entry["ids"]),
-        parts=integers(entry["parts"]),
-        count=int(entry["count"]),
-        reward=int(entry["reward"]),
-        pcs=float(entry["pcs"]),
-        text=str(entry["text"]),
-    )
+
+def _of(kind: Any, value: Any) -> Any:
+    """A value of JSON that must be of a kind; true and false are no numbers."""
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise ValueError(f"{value!r:.60} is no {getattr(kind, '__name__', 'number')}")
+    return value
