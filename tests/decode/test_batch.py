@@ -252,6 +252,22 @@ def test_what_did_not_end_is_remembered_as_far_as_it_went(believing):
     assert drafts.memories[0].rows() == [(PROMPT, SECRET[:-1])]
 
 
+def test_a_request_that_comes_back_is_taught_once(believing):
+    drafts, server = batch_of(believing, memory_tokens=100, adapt=True), Server(2, WIDTH)
+    row = Served(PROMPT)
+    server.come(row)
+    drafts.propose(server.step(iter([SECRET[:2]])), server.lengths, server.tokens)
+    server.set_aside(row)
+    drafts.propose([], server.lengths, server.tokens)
+    server.bring_back(row, 0)
+    drafts.propose(server.step(iter([SECRET[2:]])), server.lengths, server.tokens)
+    server.leave(row)
+    drafts.propose([], server.lengths, server.tokens)
+    assert drafts.memories[0].rows() == [(PROMPT, SECRET[:2])]
+    [at_work] = drafts.drafters
+    assert at_work.requests == 1  # type: ignore[union-attr]
+
+
 def test_memories_of_two_drafters_are_kept_apart(believing):
     drafts, server = batch_of(believing, believing, memory_tokens=100), Server(2, WIDTH)
     server.come(Served(PROMPT, drafter=1))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, BambaConfig, FalconMambaConfig, LlamaConfig, MambaConfig, OpenAIGPTConfig
 
 from tasc.decode import generate
 from tasc.errors import DataError, ModelError, OptionError
@@ -68,6 +69,43 @@ def test_equals_transformers_generate(llama):
         assert ours.passes[0] == len(theirs)
 
 
+def recurrent(config: Any, seed: int) -> Any:
+    torch.manual_seed(seed)
+    options = dict(vocab_size=ROWS, initializer_range=0.5, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    return AutoModelForCausalLM.from_config(config(**options)).to(DEVICE).eval()
+
+
+OTHERS = {
+    "mamba": lambda **options: MambaConfig(hidden_size=32, num_hidden_layers=2, **options),
+    "falcon mamba": lambda **options: FalconMambaConfig(hidden_size=32, num_hidden_layers=2, **options),
+    "mamba and attention": lambda **options: BambaConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
+        attn_layer_indices=[1, 3], mamba_n_heads=8, mamba_d_head=8, mamba_d_state=8, **options,
+    ),
+    "no cache": lambda **options: OpenAIGPTConfig(n_embd=32, n_layer=2, n_head=4, **options),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_models_whose_cache_is_not_rolled_back_write_what_transformers_does(name):
+    for seed in range(2):
+        model = recurrent(OTHERS[name], seed)
+        model.generation_config.repetition_penalty = 3.0  # nothing of the model's own settings is followed
+        before = model.generation_config
+        outputs = {n: generate(model, PROMPTS, eos_id=95, max_new_tokens=12, batch_size=n) for n in (1, 4)}
+        assert model.generation_config is before
+        model.generation_config.repetition_penalty = 1.0
+        for row, prompt in enumerate(PROMPTS):
+            ids = torch.tensor([prompt], device=DEVICE)
+            theirs = model.generate(ids, max_new_tokens=12, do_sample=False, eos_token_id=95, pad_token_id=0)
+            theirs = theirs[0, len(prompt) :].tolist()
+            for found in outputs.values():
+                assert found.outputs[row] == [token for token in theirs if token != 95]
+                assert found.passes[row] == len(theirs)
+                assert found.ended[row] == (95 in theirs)
+                assert found.ms[row] > found.prefill_ms[row] > 0 or found.passes[row] == 1
+
+
 def test_order_of_prompts_does_not_matter(llama):
     straight = generate(llama, PROMPTS, eos_id=END_IDS, max_new_tokens=10, batch_size=3)
     backward = generate(llama, PROMPTS[::-1], eos_id=END_IDS, max_new_tokens=10, batch_size=3)
@@ -89,19 +127,20 @@ def test_a_row_gets_the_positions_its_prompt_leaves(architecture):
 class Scripted(torch.nn.Module):
     """A model that writes what its script says, row by row: the prompt's last id names the row. Records its passes."""
 
+    __module__ = "transformers.scripted"  # only models of transformers are decoded in the loop of our own
+
     def __init__(self, scripts: dict[int, list[int]], n_ids: int = 50) -> None:
         super().__init__()
         self.scripts, self.n_ids = scripts, n_ids
-        text = SimpleNamespace(vocab_size=n_ids)
-        self.config = SimpleNamespace(is_encoder_decoder=False, get_text_config=lambda: text)
-        self.device = torch.device("cpu")
+        self.config = LlamaConfig(vocab_size=n_ids, num_hidden_layers=1)
+        self.device, self.dtype = torch.device("cpu"), torch.float32
         self.batches: list[list[int]] = []
 
-    def forward(self, input_ids: Any, past_key_values: Any = None, use_cache: bool = True, **_: Any) -> Any:
+    def forward(self, input_ids: Any, position_ids: Any = None, past_key_values: Any = None, **_: Any) -> Any:
         cache = past_key_values
-        if cache is None:
-            cache = SimpleNamespace(rows=[row[-1] for row in input_ids.tolist()], step=0)
-            cache.reorder_cache = lambda index: setattr(cache, "rows", [cache.rows[i] for i in index.tolist()])
+        if not hasattr(cache, "rows"):
+            cache.rows, cache.step = [row[-1] for row in input_ids.tolist()], 0
+            cache.select = lambda index, _: setattr(cache, "rows", [cache.rows[i] for i in index.tolist()])
         self.batches.append(list(cache.rows))
         logits = torch.full((len(cache.rows), 1, self.n_ids), -1.0)
         for slot, row in enumerate(cache.rows):
@@ -181,12 +220,19 @@ def test_a_vocabulary_larger_than_the_model_is_refused(llama):
         generate(llama, [[20]], eos_id=0, max_new_tokens=1, vocabulary=larger)
 
 
-def test_meaningless_logits_stop_at_once():
-    broken = wide_model("llama")
+@pytest.mark.parametrize("broken", [wide_model("llama"), recurrent(OTHERS["mamba"], 0)], ids=["ours", "transformers'"])
+def test_meaningless_logits_stop_at_once(broken):
     with torch.no_grad():
-        broken.model.embed_tokens.weight.fill_(float("nan"))
+        broken.get_input_embeddings().weight.fill_(float("nan"))
     with pytest.raises(ModelError, match="not finite"):
         generate(broken, [[20]], eos_id=0, max_new_tokens=4)
+
+
+def test_a_model_that_cannot_generate_is_refused(llama):
+    bare = torch.nn.Linear(1, 1)
+    bare.config, bare.device = llama.config, llama.device  # type: ignore[assignment]
+    with pytest.raises(ModelError, match="Linear has no method 'generate'"):
+        generate(bare, [[20]], eos_id=0, max_new_tokens=4)  # type: ignore[arg-type]
 
 
 def test_encoder_decoder_models_are_refused(llama, monkeypatch):

@@ -1,5 +1,6 @@
 """Whose tokens stand in which slot: the kernel against plain Python, and requests through all that a server does."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,7 @@ class Watched:
         self.known: dict[Request, tuple[int, list[int]]] = {}  # drafter and text when it last took part
         self.took_part: set[Served] = set()
         self.ended: dict[Request, tuple[int, Served]] = {}  # in the pass before, with the slot
+        self.given_away: Counter[tuple[int, ...]] = Counter()  # what requests held that another row was taken for
 
     @property
     def rows(self):
@@ -144,8 +146,16 @@ class Watched:
                 if known == (row.drafter, before) and (one not in self.ended or self.ended[one][0] == slot)
             }
             assert found in alike or (found not in self.known and found.n_prompt == len(before))
-            if not self.limits:
-                assert found in alike or (row not in self.took_part and alike - self.ended.keys() <= set(seated))
+            if self.limits:
+                continue
+            key = (row.drafter, *before)
+            if found in alike:
+                self.given_away[key] += row not in self.took_part
+            else:
+                assert alike - self.ended.keys() <= set(seated)
+                if row in self.took_part:  # another that held the same has got its request
+                    self.given_away[key] -= 1
+                    assert self.given_away[key] >= 0
 
     def check_finished(self):
         seated = set(self.requests.rows)

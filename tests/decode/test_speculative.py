@@ -7,7 +7,7 @@ import torch
 
 from drafters import Script, random_drafter, wrong_at
 from hf_drafts import CHANGES, GREEDY, PROMPTS, ROWS, eager_to_draft, one, oracle, padded, wide_model
-from tasc.decode import speculative
+from tasc.decode import generate, speculative
 from tasc.decode._signature import cache_name
 from tasc.decode.forward import ALIGNMENT
 from tasc.draft.cost import StepCost
@@ -184,6 +184,41 @@ def test_caches_that_cannot_be_rolled_back_are_refused():
     for model in models:
         with pytest.raises(ModelError, match="a cache that can be rolled back"):
             model.generate(**one(PROMPTS[2]), custom_generate=eager_to_draft(random_drafter(0)), **GREEDY)
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        dict(rope_type="dynamic", factor=4.0),
+        dict(rope_type="longrope", factor=4.0, short_factor=[1.0] * 4, long_factor=[4.0] * 4),
+    ],
+    ids=lambda rope: rope["rope_type"],
+)
+def test_rows_whose_positions_would_be_encoded_anew_are_refused(rope):
+    """A draft reaches the length at which all positions change before plain decoding does."""
+    dynamic = rope["rope_type"] == "dynamic"
+    rope = rope | dict(rope_theta=100.0) | ({} if dynamic else dict(original_max_position_embeddings=24))
+    model = wide_model("llama", rope_parameters=rope, max_position_embeddings=24 if dynamic else 96)
+    prompt = PROMPTS[2]
+    with pytest.raises(ModelError, match="position encodings that change beyond 24 tokens and rows of up to 42"):
+        model.generate(**one(prompt), custom_generate=eager_to_draft(random_drafter(0)), **GREEDY)
+    short = GREEDY | dict(max_new_tokens=12)
+    plain = model.generate(**one(prompt), **short)
+    drafter = eager_to_draft(oracle(model, [prompt], max_new_tokens=12))
+    assert model.generate(**one(prompt), custom_generate=drafter, **short).tolist() == plain.tolist()
+    # without drafts such rows are decoded too, as transformers does it
+    long = model.generate(**one(prompt), **GREEDY)[0, len(prompt) :].tolist()
+    got = generate(model, [prompt], eos_id=[1, 2], max_new_tokens=30)
+    assert len(got.outputs[0]) > 12 or dynamic  # it has no more positions
+    assert got.outputs[0] == [token for token in long if token not in (1, 2)][: len(got.outputs[0])]
+
+
+def test_a_model_without_a_cache_is_refused():
+    from transformers import AutoModelForCausalLM, OpenAIGPTConfig
+
+    model = AutoModelForCausalLM.from_config(OpenAIGPTConfig(vocab_size=ROWS, n_embd=16, n_layer=1, n_head=2))
+    with pytest.raises(ModelError, match=r"drafts need a model that takes .*, OpenAIGPTLMHeadModel does not"):
+        model.generate(**one(PROMPTS[2]), custom_generate=eager_to_draft(random_drafter(0)), **GREEDY)
 
 
 def test_a_window_that_is_never_reached_is_no_obstacle():

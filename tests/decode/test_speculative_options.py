@@ -104,6 +104,17 @@ def test_a_prefix_function_sees_its_row_s_number(llama):
     assert max(request.passes for request in drafting.requests) < 30
 
 
+def test_a_prefix_function_sees_the_number_of_its_prompt(llama):
+    """Also where several rows are of one prompt; it leaves one id, so that samples can be compared."""
+    options = GREEDY | dict(
+        do_sample=True, num_return_sequences=3, prefix_allowed_tokens_fn=lambda row, ids: [20 + row]
+    )
+    for prompts in (PROMPTS[:1], PROMPTS[:2]):
+        plain = llama.generate(**padded(prompts), **options)
+        got = llama.generate(**padded(prompts), custom_generate=eager_to_draft(Script({})), **options)
+        assert got.tolist() == plain.tolist()
+
+
 class StopAt(StoppingCriteria):
     """Stops rows of an odd sum of ids, after some length; writes down the lengths it was asked at."""
 
@@ -208,6 +219,44 @@ def test_a_dictionary_has_scores_logits_and_cache(llama, penalty):
     for ours, theirs in zip(cache.layers, expected.layers, strict=True):
         torch.testing.assert_close(ours.keys, theirs.keys, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(ours.values, theirs.values, rtol=1e-4, atol=1e-4)
+
+
+def test_the_cache_of_a_padded_row_is_kept_back(llama):
+    """It has no place for the padding that the sequences have."""
+    inputs = padded([PROMPTS[0], PROMPTS[2]])
+    first = {name: value[:1] for name, value in inputs.items()}
+    assert not first["attention_mask"].all()
+    options = GREEDY | dict(return_dict_in_generate=True)
+    got = llama.generate(**first, custom_generate=eager_to_draft(Script({})), **options)
+    assert cache_name(got) not in got or got[cache_name(got)] is None
+
+
+class Unsure(StoppingCriteria):
+    """Stops where the likeliest token is no longer likely; writes down the scores it was shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        self.shown = [one.clone() for one in scores]
+        return (scores[-1].softmax(-1).amax(-1) < 0.5) & (len(scores) > 5)
+
+
+def test_stopping_criteria_see_the_scores_where_they_are_kept(llama):
+    options = GREEDY | dict(return_dict_in_generate=True, output_scores=True)
+    lengths = set()
+    for prompt in PROMPTS:
+        drafter = oracle(llama, [prompt])
+        criteria = [Unsure(), Unsure()]
+        plain, got = (
+            llama.generate(**one(prompt), stopping_criteria=StoppingCriteriaList([criterion]), **more, **options)
+            for criterion, more in zip(criteria, ({}, {"custom_generate": eager_to_draft(drafter)}), strict=True)
+        )
+        assert got.sequences.tolist() == plain.sequences.tolist()
+        for ours, theirs in zip(criteria[1].shown, criteria[0].shown, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+        lengths.add(len(plain.scores))
+    assert min(lengths) < 30
 
 
 def test_a_dictionary_of_several_rows(llama):

@@ -135,12 +135,12 @@ class HFChoice:
         ids = known
         if draft:
             ids = torch.cat([known, torch.tensor([draft], device=self.device)], dim=1)
-        # the clone is the processors' to change
-        raw = logits[: len(draft) + 1].to(torch.float32, copy=True)
         scores: list[torch.Tensor] = []
         chosen: list[int] = []
         for place in range(len(draft) + 1):
-            one = processors(ids[:, : known.shape[1] + place], raw[place : place + 1].clone())
+            # a copy, the processors' to change
+            own = logits[place : place + 1].to(torch.float32, copy=True)
+            one = processors(ids[:, : known.shape[1] + place], own)
             scores.append(one)
             if self.ahead:
                 continue
@@ -151,7 +151,7 @@ class HFChoice:
         if self.ahead:
             chosen = self._pick(torch.cat(scores)).tolist()
         if self.keep_scores or self.keep_logits:
-            self._latest[row.index] = torch.cat(scores), raw
+            self._latest[row.index] = torch.cat(scores), logits[: len(scores)].to(torch.float32, copy=True)
         # cut at an end token above, the draft may be longer than what was looked at
         return kept(draft[: len(chosen) - 1], chosen)
 
@@ -163,12 +163,13 @@ class HFChoice:
 
     def _asked(self, row: Row, ids: list[int], ended: bool) -> tuple[int, bool]:
         """Ask the criteria after every token, in order, as plain decoding does."""
-        known = self.ids[row.index]
+        known, before = self.ids[row.index], self.scores[row.index]
         every = torch.cat([known, torch.tensor([ids], device=self.device)], dim=1)
+        scores = [one[None] for one in (*before, *self._latest[row.index][0])] if self.keep_scores else []
         answers: list[torch.Tensor] = []
         for n in range(1, len(ids) + 1):
-            so_far = every[:, : known.shape[1] + n]
-            given = [torch.as_tensor(criterion(so_far, None), device=self.device) for criterion in self.criteria]
+            so_far = every[:, : known.shape[1] + n], tuple(scores[: len(before) + n]) or None
+            given = [torch.as_tensor(criterion(*so_far), device=self.device) for criterion in self.criteria]
             answers.append(torch.stack([answer.any() for answer in given]).any())
             if not self.ask_ahead and answers[-1]:
                 return n, True
@@ -194,7 +195,10 @@ def _for_rows(processors: Any, row: int, n_rows: int) -> Any:
             bound.append(logits_process.RepetitionPenaltyLogitsProcessor(processor.penalty, prompt_ignore_length=own))
         elif type(processor) is logits_process.PrefixConstrainedLogitsProcessor:
             allowed = processor._prefix_allowed_tokens_fn
-            bound.append(logits_process.PrefixConstrainedLogitsProcessor(lambda _, ids, f=allowed: f(row, ids), 1))
+            prompt = row // processor._num_beams  # several rows may be of one prompt
+            bound.append(
+                logits_process.PrefixConstrainedLogitsProcessor(lambda _, ids, f=allowed, k=prompt: f(k, ids), 1)
+            )
         else:
             bound.append(processor)
     return bound

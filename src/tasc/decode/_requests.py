@@ -78,11 +78,12 @@ class Request:
 
 
 class Finished(NamedTuple):
-    """A request that left its slot: int32 ids, none behind an end token, and whose drafts it got."""
+    """A request that left its slot: int32 ids, none behind an end token, whose drafts it got, and `Request.was_aside`."""
 
     prompt: NDArray[np.int32]
     output: NDArray[np.int32]
     drafter: int
+    was_aside: bool
 
 
 class Requests:
@@ -192,7 +193,7 @@ class Requests:
         """Take a request out of its slot: it is finished, or may come back."""
         held = self.ids(slot)
         held = held[: len(held) - row.n_new + row.n_kept].copy() if row.ended else held.copy()
-        request = Finished(held[: row.n_prompt], held[row.n_prompt :], row.drafter)
+        request = Finished(held[: row.n_prompt], held[row.n_prompt :], row.drafter, row.was_aside)
         if row.ended:
             self.finished.append(request)
         else:

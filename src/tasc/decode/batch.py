@@ -138,7 +138,7 @@ class BatchDrafts:
     def _remember(self) -> None:
         """Let drafters learn from the requests that left, as far as that is wanted."""
         for request in (*self.requests.finished, *self.requests.set_aside.values()):
-            if request.drafter < 0:
+            if request.drafter < 0 or request.was_aside:  # of one that came back, a part was taught when it left
                 continue
             drafter, memory = self.drafters[request.drafter], self.memories[request.drafter]
             prompt = self._shown(request.prompt)

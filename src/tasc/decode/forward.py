@@ -24,17 +24,35 @@ class Target:
         model: decoder-only.
 
     Raises:
-        ModelError: its cache cannot be rolled back (`tasc.decode.cache.cache_layers`), or it takes no positions.
+        ModelError: its cache cannot be rolled back (`tasc.decode.cache.cache_layers`), or it takes no positions or no cache.
     """
 
     def __init__(self, model: "PreTrainedModel") -> None:
         self.model: Any = model
-        self.n_layers, self.window = cache_layers(model)
+        self.n_layers, window = cache_layers(model)
         accepted = arguments_of(model)
-        if "position_ids" not in accepted:
-            raise ModelError(f"drafts need a model that takes position_ids, {type(model).__name__} does not")
-        self.keeps_logits = "logits_to_keep" in accepted
         self.cache_name = cache_name(accepted)
+        for name in ("position_ids", self.cache_name):
+            if name not in accepted:
+                raise ModelError(f"drafts need a model that takes {name}, {type(model).__name__} does not")
+        self.keeps_logits = "logits_to_keep" in accepted
+        limits = {"a sliding window of": window, "position encodings that change beyond": _rope_limit(model.config)}
+        # tokens of the longest row whose cache can be rolled back, and what limits it
+        self._limit, self._limited_by = min(
+            ((n, what) for what, n in limits.items() if n is not None), default=(None, "")
+        )
+
+    def holds(self, longest: int) -> bool:
+        """Whether rows of so many tokens can be rolled back."""
+        return self._limit is None or longest <= self._limit
+
+    def require(self, longest: int) -> None:
+        """Raise ModelError unless rows of so many tokens can be rolled back."""
+        if not self.holds(longest):
+            raise ModelError(
+                f"drafts need a cache that can be rolled back, {type(self.model).__name__} has {self._limited_by} "
+                f"{self._limit} tokens and rows of up to {longest}; keep prompt and output within that, or pass no drafter"
+            )
 
 
 class Forward:
@@ -49,16 +67,11 @@ class Forward:
         widest: most tokens that a pass after the first feeds of a row.
 
     Raises:
-        ModelError: the rows would outgrow a sliding window.
+        ModelError: the rows would outgrow what can be rolled back.
     """
 
     def __init__(self, target: Target, longest: int, widest: int) -> None:
-        if target.window is not None and longest > target.window:
-            raise ModelError(
-                f"drafts need a cache that can be rolled back, {type(target.model).__name__} has a sliding window of "
-                f"{target.window} tokens and rows of up to {longest}; keep prompt and output within the window, or pass "
-                "no drafter"
-            )
+        target.require(longest)
         self.target, self.device, self._dtype = target, target.model.device, target.model.dtype
         self.cache = RowCache(target.n_layers)
         # padding behind a short draft may lie beyond the model's last position
@@ -180,6 +193,28 @@ class Forward:
     def _mask(self, hidden: torch.Tensor) -> torch.Tensor:
         mask = torch.zeros(hidden.shape, dtype=self._dtype, device=self.device)
         return mask.masked_fill_(hidden, torch.finfo(self._dtype).min)
+
+
+def _rope_limit(config: Any) -> int | None:
+    """Tokens up to which a model's rotary positions are encoded in one way; None where they always are.
+
+    "dynamic" and "longrope" encode every position of a pass otherwise as soon as one of them lies beyond the length that the
+    model was first trained for. A draft would get there earlier than plain decoding does.
+    """
+    config = config.get_text_config(decoder=True)
+    found = getattr(config, "rope_parameters", None) or {}
+    kinds = [
+        found,
+        *(value for value in found.values() if isinstance(value, dict)),
+    ]  # one for all layers, or one for each type
+    return min(
+        (
+            kind.get("original_max_position_embeddings") or config.max_position_embeddings
+            for kind in kinds
+            if kind.get("rope_type") in ("dynamic", "longrope")
+        ),
+        default=None,
+    )
 
 
 def _aligned(n: int) -> int:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tasc.decode._signature import arguments_of, cache_name, own_model
+from tasc.decode._signature import own_model
 from tasc.errors import DataError, ModelError, OptionError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from tasc.decode.drafting import Drafting
-    from tasc.decode.speculate import RequestStats
+    from tasc.decode.speculate import RequestStats, Row
     from tasc.draft.interface import Drafts
     from tasc.vocab.vocabulary import EnrichedVocabulary
 
@@ -105,77 +105,32 @@ def generate(
     _check_model(model, vocabulary)
     limits = _limits(model, prompts, max_new_tokens)
     order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
-    finished: dict[int, _Finished] = {}
+    finished: dict[int, tuple[Row, RequestStats | None]] = {}
     seconds: list[float] = []
     decode = _decoder(model, drafter, vocabulary, pad_id)
     with torch.inference_mode(), evaluating(model):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             begin = time.perf_counter()
-            finished.update(decode([prompts[row] for row in rows], {row: limits[row] for row in rows}, end_ids))
+            done = decode([prompts[row] for row in rows], [limits[row] for row in rows], end_ids)
+            finished.update(zip(rows, done, strict=True))
             seconds.append(time.perf_counter() - begin)
             if progress is not None:
                 progress(len(rows))
-    done = [finished[row] for row in range(len(prompts))]
+    rows, stats = zip(*(finished[row] for row in range(len(prompts))), strict=True)
     return Generated(
-        outputs=[row.ids for row in done],
-        passes=[row.passes for row in done],
-        ms=[1000 * row.seconds for row in done],
-        ended=[row.ended for row in done],
+        outputs=[row.ids[:-1] if row.ended else row.ids for row in rows],
+        passes=[len(row.accepted) for row in rows],
+        ms=[1000 * (row.draft_seconds + row.verify_seconds) for row in rows],
+        ended=[row.ended for row in rows],
         seconds=seconds,
-        requests=[row.stats for row in done if row.stats is not None],
-        prefill_ms=[1000 * row.prefill_seconds for row in done],
+        requests=[of_row for of_row in stats if of_row is not None],
+        prefill_ms=[1000 * row.prefill_seconds for row in rows],
     )
 
 
-@dataclass(slots=True)
-class _Finished:
-    """One row's output while and after it is written."""
-
-    ids: list[int]
-    passes: int = 0
-    seconds: float = 0.0
-    ended: bool = False
-    prefill_seconds: float = 0.0
-    stats: "RequestStats | None" = None
-
-
-# prompts, row -> most ids for it (in the same order), end ids -> row -> what became of it
-_Decode = Callable[[Sequence[Sequence[int]], dict[int, int], Collection[int]], dict[int, _Finished]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Inputs of the first pass: `ids` int64[n_rows, width]; `mask` int64[n_rows, width + room], None without padding."""
-
-    ids: "torch.Tensor"
-    mask: "torch.Tensor | None"
-    positions: "torch.Tensor | None"
-
-
-class _Forward:
-    """Calls a model with those of our arguments that its `forward` takes."""
-
-    def __init__(self, model: "PreTrainedModel") -> None:
-        self.model = model
-        accepted = arguments_of(model)
-        self.cache_name = cache_name(accepted)
-        self.takes_positions = "position_ids" in accepted
-        self.options: dict[str, Any] = {"use_cache": True}
-        if "logits_to_keep" in accepted:
-            self.options["logits_to_keep"] = 1  # the head of a whole prompt would be most of its cost
-
-    def __call__(
-        self, ids: "torch.Tensor", mask: "torch.Tensor | None", positions: "torch.Tensor | None", cache: Any
-    ) -> tuple["torch.Tensor", Any]:
-        options = self.options | {self.cache_name: cache}
-        if mask is not None:
-            options["attention_mask"] = mask
-            if self.takes_positions:
-                options["position_ids"] = positions
-        model: Any = self.model  # torch.nn.Module leaves the types of a call open
-        output = model(input_ids=ids, **options)
-        return output.logits[:, -1], getattr(output, self.cache_name, None)
+# prompts, most ids for each, end ids -> what became of each, in order
+_Decode = Callable[[Sequence[Sequence[int]], list[int], Collection[int]], "list[tuple[Row, RequestStats | None]]"]
 
 
 def _decoder(
@@ -184,7 +139,8 @@ def _decoder(
     vocabulary: "EnrichedVocabulary | None",
     pad_id: int,
 ) -> _Decode:
-    """The loop for a model: rows with lengths of their own, drafts or not; in step where its cache allows no other."""
+    """How to decode with a model: in our loop, with drafts or not; by transformers where its cache cannot be rolled back."""
+    from tasc.decode._stock import decode_by_transformers
     from tasc.decode.drafting import Drafting
     from tasc.decode.forward import Forward
     from tasc.decode.speculate import Greedy, Row, speculate
@@ -192,34 +148,23 @@ def _decoder(
     drafting = Drafting(drafter, vocabulary=vocabulary) if not isinstance(drafter, Drafting | None) else drafter
     target = _rolled_back(model) if drafting is None else drafting.target(model)
     control = None if drafting is None else drafting.control(model)
-    in_step = _Forward(model)
 
     def decode(
-        prompts: Sequence[Sequence[int]], limits: dict[int, int], end_ids: Collection[int]
-    ) -> dict[int, _Finished]:
-        longest = max(len(prompt) + limit for prompt, limit in zip(prompts, limits.values(), strict=True))
-        if target is None or (drafting is None and longest > (target.window or longest)):
-            begin = time.perf_counter()
-            batch = _left_padded(prompts, pad_id, max(limits.values()), model.device)
-            return _decode(in_step, batch, limits, end_ids, begin)
+        prompts: Sequence[Sequence[int]], limits: list[int], end_ids: Collection[int]
+    ) -> "list[tuple[Row, RequestStats | None]]":
+        longest = max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
+        greedy = Greedy(end_ids, check=_check_finite)
         if drafting is None:
-            rows = [Row(k, list(prompt), n) for k, (prompt, n) in enumerate(zip(prompts, limits.values(), strict=True))]
-        else:
-            rows = drafting.rows(prompts, list(limits.values()))
-        forward = Forward(target, longest, 1 if control is None else 1 + control.max_draft)
-        speculate(forward, rows, Greedy(end_ids, check=_check_finite), control, pad_id=pad_id)
-        stats = [None] * len(rows) if drafting is None else drafting.finish(rows)
-        return {
-            number: _Finished(
-                ids=row.ids[:-1] if row.ended else row.ids,
-                passes=len(row.accepted),
-                seconds=row.draft_seconds + row.verify_seconds,
-                ended=row.ended,
-                prefill_seconds=row.prefill_seconds,
-                stats=of_row,
-            )
-            for number, row, of_row in zip(limits, rows, stats, strict=True)
-        }
+            rows = [Row(k, list(prompt), n) for k, (prompt, n) in enumerate(zip(prompts, limits, strict=True))]
+            if target is None or not target.holds(longest):
+                decode_by_transformers(model, rows, greedy, pad_id)
+            else:
+                speculate(Forward(target, longest, 1), rows, greedy, None, pad_id=pad_id)
+            return [(row, None) for row in rows]
+        assert target is not None and control is not None
+        rows = drafting.rows(prompts, limits)
+        speculate(Forward(target, longest, 1 + control.max_draft), rows, greedy, control, pad_id=pad_id)
+        return list(zip(rows, drafting.finish(rows), strict=True))
 
     return decode
 
@@ -234,66 +179,6 @@ def _rolled_back(model: "PreTrainedModel") -> Any:
         return Target(model)
     except ModelError:
         return None
-
-
-def _decode(
-    forward: _Forward, batch: _Batch, limits: dict[int, int], end_ids: Collection[int], begin: float
-) -> dict[int, _Finished]:
-    """Decode one batch; `limits` maps the batch's rows, in its order, to the most ids each may get."""
-    import torch
-
-    done = {row: _Finished([]) for row in limits}
-    rows = list(limits)
-    ids, mask, positions, cache, width = batch.ids, batch.mask, batch.positions, None, batch.ids.shape[1]
-    last = begin
-    while True:
-        logits, cache = forward(ids, None if mask is None else mask[:, :width], positions, cache)
-        if width == batch.ids.shape[1]:
-            _check_first(logits, cache)
-        chosen = logits.argmax(dim=-1)
-        tokens = chosen.tolist()  # waits for the device, so the clock below is honest
-        now = time.perf_counter()
-        share, last = (now - last) / len(rows), now
-        for row, token in zip(rows, tokens, strict=True):
-            _take(done[row], token, share, end_ids)
-        stay = [slot for slot, row in enumerate(rows) if not done[row].ended and done[row].passes < limits[row]]
-        if not stay:
-            return done
-        if len(stay) < len(rows):
-            rows = [rows[slot] for slot in stay]
-            index = torch.tensor(stay, device=chosen.device)
-            chosen = chosen[index]
-            cache.reorder_cache(index)
-            mask = None if mask is None else mask[index]
-            positions = None if positions is None else positions[index]
-        ids, width = chosen[:, None], width + 1
-        positions = None if positions is None else positions[:, -1:] + 1
-
-
-def _take(row: _Finished, token: int, seconds: float, end_ids: Collection[int]) -> None:
-    row.passes += 1
-    row.seconds += seconds
-    row.prefill_seconds = row.prefill_seconds or seconds
-    if token in end_ids:
-        row.ended = True
-    else:
-        row.ids.append(token)
-
-
-def _left_padded(prompts: Sequence[Sequence[int]], pad_id: int, room: int, device: "torch.device") -> _Batch:
-    """Prompts as one tensor, ends aligned. Without padding neither mask nor positions are needed, which saves time."""
-    import torch
-
-    width = max(map(len, prompts))
-    padding = [width - len(prompt) for prompt in prompts]
-    padded = [[pad_id] * n + list(prompt) for n, prompt in zip(padding, prompts, strict=True)]
-    ids = torch.tensor(padded, dtype=torch.int64, device=device)
-    if not any(padding):
-        return _Batch(ids, None, None)
-    columns = torch.arange(width + room, device=device)[None]
-    first = torch.tensor(padding, device=device)[:, None]
-    positions = (columns[:, :width] - first).clamp(min=0)
-    return _Batch(ids, (columns >= first).to(torch.int64), positions)
 
 
 @contextmanager
@@ -347,13 +232,6 @@ def _check_model(model: "PreTrainedModel", vocabulary: "EnrichedVocabulary | Non
             f"the vocabulary has {vocabulary.size} ids, the model {n_rows} rows; use the model that 'tasc train' made "
             "with this vocabulary"
         )
-
-
-def _check_first(logits: "torch.Tensor", cache: Any) -> None:
-    """Stop before hundreds of passes over numbers that mean nothing."""
-    if cache is None:
-        raise ModelError("the model returns no key-value cache, so it cannot be decoded step by step")
-    _check_finite(logits)
 
 
 def _check_finite(logits: "torch.Tensor") -> None:

@@ -170,11 +170,14 @@ def _pad_id(config: Any) -> int:
 def _output(sequences: "torch.Tensor", rows: "Sequence[Row]", choice: "HFChoice", forward: "Forward") -> Any:
     """What `return_dict_in_generate` asks for. Scores of places after a row's end are zeros.
 
-    The cache is handed out for a single row; several rows have lengths of their own, which no other cache can hold.
+    The cache is handed out for a single row without padding; several rows have lengths of their own, which no other cache can
+    hold, and padding is not in ours.
     """
     from transformers.generation.utils import GenerateDecoderOnlyOutput
 
-    cache = forward.cache.to_dynamic(len(rows[0].prompt) + len(rows[0].ids) - 1) if len(rows) == 1 else None
+    n_fed = sequences.shape[1] - 1  # the last id is not in the cache yet
+    whole = len(rows) == 1 and len(rows[0].prompt) + len(rows[0].ids) == sequences.shape[1]
+    cache = forward.cache.to_dynamic(n_fed) if whole else None
     named: dict[str, Any] = {cache_name(GenerateDecoderOnlyOutput.__dataclass_fields__): cache}
     return GenerateDecoderOnlyOutput(
         sequences=sequences,  # type: ignore[arg-type]

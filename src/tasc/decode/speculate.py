@@ -59,6 +59,16 @@ class Row:
         """Whether no pass is left to do for it."""
         return self.ended or len(self.ids) >= self.limit
 
+    def take_plain(self, token: int, ended: bool, seconds: float) -> None:
+        """What a pass without a draft brought, and its share of the time."""
+        self.ids.append(token)
+        self.ended = ended
+        self.drafted.append(0)
+        self.accepted.append(0)
+        self.sources.append(b"")
+        self.verify_seconds += seconds
+        self.prefill_seconds = self.prefill_seconds or seconds
+
     def recorded(self, slot: int) -> Recorded:
         """The request for a log; `slot` is its place in its batch."""
         return Recorded(
@@ -104,11 +114,15 @@ class Greedy:
         self, logits: torch.Tensor, rows: Sequence[Row], drafts: Sequence[list[int]], first: Sequence[int]
     ) -> list[list[int]]:
         """See `Choice`."""
+        self.check_first(logits)
+        chosen = logits.argmax(dim=-1).tolist()
+        return [kept(draft, line[start:]) for draft, line, start in zip(drafts, chosen, first, strict=True)]
+
+    def check_first(self, logits: torch.Tensor) -> None:
+        """Check the logits unless others were before."""
         if self._check is not None:
             self._check(logits)
             self._check = None
-        chosen = logits.argmax(dim=-1).tolist()
-        return [kept(draft, line[start:]) for draft, line, start in zip(drafts, chosen, first, strict=True)]
 
     def keep(self, row: Row, ids: list[int]) -> tuple[int, bool]:
         """See `Choice`."""
