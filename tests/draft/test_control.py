@@ -118,7 +118,9 @@ def test_the_same_calls_decide_the_same(calls):
         other.observe([produced])
 
 
-@pytest.mark.parametrize("options", [{"max_draft": 0}, {"max_draft": 1025}, {"min_gain": -0.1}, {"min_gain": float("inf")}])
+@pytest.mark.parametrize(
+    "options", [{"max_draft": 0}, {"max_draft": 1025}, {"min_gain": -0.1}, {"min_gain": float("inf")}]
+)
 def test_options_out_of_range(options):
     with pytest.raises(OptionError):
         Control(CPU, **options)

@@ -382,7 +382,7 @@ def _check(axes: dict[str, tuple[int, ...]], ms: NDArray[np.float64], draft_ms: 
         raise OptionError(f"tokens must begin with 1, got {axes['tokens']}")
     for name, axis in axes.items():
         if axis[-1] > MOST[name]:
-            raise OptionError(f"{name} must be at most {MOST[name]}, got {str(axis[-1])[:60]}; measure smaller ones")
+            raise OptionError(f"{name} must be at most {MOST[name]}, got {str(axis[-1])[:60]}")
     shape = (len(axes["batch_sizes"]), len(axes["contexts"]), len(axes["tokens"]))
     if ms.shape != shape:
         raise OptionError(f"ms must have the shape {shape} (batch sizes, contexts, tokens), got {ms.shape}")

@@ -155,7 +155,7 @@ def _restored_neighbours(arrays: dict[str, NDArray[Any]], n_rows: int) -> Neighb
         raise ValueError("arrays of the prompts have different lengths")
     _ascending("term_ids", parts["term_ids"])
     _bounds("term_starts", parts["term_starts"], len(parts["postings"]))
-    _ascending("term_starts", parts["term_starts"])  # a term that no row has says nothing, and divides by 0 without rows
+    _ascending("term_starts", parts["term_starts"])  # each term has a row: without any, weights are divided by 0
     _within("postings", parts["postings"], n_rows)
     if not (parts["norms"] >= 0).all():
         raise ValueError("norms must not be negative")

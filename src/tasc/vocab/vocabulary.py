@@ -232,7 +232,9 @@ def _from_json(stored: dict[str, Any]) -> EnrichedVocabulary:
             f"format {stored['format']!r} version {stored['version']}, expected version {FORMAT_VERSION}"
         )
     ngrams = tuple(_ngram(entry) for entry in stored["ngrams"])
-    values = [_of(kind, stored[name]) for name, kind in (("segmentation", str), ("fingerprint", str), ("options", dict))]
+    values = [
+        _of(kind, stored[name]) for name, kind in (("segmentation", str), ("fingerprint", str), ("options", dict))
+    ]
     return EnrichedVocabulary(_of(int, stored["base_size"]), ngrams, *values)
 
 
