@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tasc.corpus import Row, Tasks
 from tasc.errors import DataError, FingerprintError, MissingExtraError, ModelError, OptionError, TokenizerError
 from tasc.train import TrainReport, finetune
+from tasc.train.loading import identity_of
 from tasc.train.surgery import embedding_and_head
 from tasc.vocab import EnrichedVocabulary
 from tasc.vocab.tokenizer import write_tokenizer
@@ -27,6 +28,32 @@ def base_folder(tmp_path, tokenizer):
     tiny_model("qwen3", rows=BASE + 2, tied=True).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.mark.parametrize("at", [0, 5_000_000, 20_000_000, 39_999_999])
+def test_a_base_model_is_told_from_another_by_all_of_its_weights(tmp_path, at):
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(bytes(40_000_000))
+    before = identity_of(tmp_path)
+    assert identity_of(tmp_path) == before
+    with weights.open("r+b") as file:  # a tensor of 40 KB; a sample lies in every 20 KB
+        file.seek(max(at - 40_000, 0))
+        file.write(b"\1" * 40_000)
+    assert weights.stat().st_size == 40_000_000
+    assert identity_of(tmp_path) != before
+
+
+@pytest.mark.parametrize("size", [1, 4096, 4097, 10_000, 100_000])
+def test_of_a_small_weight_file_every_byte_counts(tmp_path, size):
+    weights = tmp_path / "model.safetensors"
+    content = np.zeros(size, np.uint8)
+    digests = set()
+    for at in {0, size // 3, size // 2, size - 1}:
+        content[:] = 0
+        content[at] = 1
+        weights.write_bytes(content.tobytes())
+        digests.add(identity_of(tmp_path)["model_digest"])
+    assert len(digests) == len({0, size // 3, size // 2, size - 1})
 
 
 def lines_of(run):
