@@ -8,7 +8,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, BambaConfig, FalconMambaConfig, LlamaConfig, MambaConfig, OpenAIGPTConfig
+from transformers import (
+    AutoModelForCausalLM,
+    BambaConfig,
+    FalconMambaConfig,
+    LlamaConfig,
+    MambaConfig,
+    OpenAIGPTConfig,
+    XLNetConfig,
+)
 
 from tasc.decode import generate
 from tasc.errors import DataError, ModelError, OptionError
@@ -82,6 +90,7 @@ OTHERS = {
         hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
         attn_layer_indices=[1, 3], mamba_n_heads=8, mamba_d_head=8, mamba_d_state=8, **options,
     ),
+    "any position": lambda **options: XLNetConfig(d_model=32, n_layer=2, n_head=4, d_inner=48, **options),
     "no cache": lambda **options: OpenAIGPTConfig(n_embd=32, n_layer=2, n_head=4, **options),
 }  # fmt: skip
 

@@ -204,7 +204,7 @@ def _limits(model: "PreTrainedModel", prompts: Sequence[Sequence[int]], max_new_
         if not prompt:
             raise DataError(f"prompt {row} has no tokens; give every row a prompt or use a template with a BOS token")
         # the last generated id is never fed back, so it needs no position
-        room = max_new_tokens if positions is None else positions - len(prompt) + 1
+        room = positions - len(prompt) + 1 if positions and positions > 0 else max_new_tokens  # XLNet says -1
         if room < 1:
             raise ModelError(
                 f"prompt {row} has {len(prompt)} tokens, the model has {positions} positions; shorten the prompt or "
