@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 
 from tasc.cli import main
 from tasc.cli.train import command
+from tasc.corpus import fingerprint
 from tasc.train.options import Options
+from tasc.vocab import EnrichedVocabulary
 from tiny_models import make_tasks, tiny_model
 
 QUICK = ["--effective-batch", "8", "--batch-size", "4", "--max-steps", "2"]
@@ -71,9 +73,31 @@ def test_a_budget_mines_first_and_the_same_request_is_not_mined_twice(place):
     assert (place / "run/vocab/enriched.json").stat().st_mtime_ns == written
     other = tasc_train("--budget", "4")
     assert other.exit_code == 1
-    assert "mined with other rows or options" in other.stderr
+    assert "mined with other rows, options or another tokenizer" in other.stderr
     replaced = tasc_train("--budget", "4", "--overwrite", "--json")
     assert json.loads(replaced.stdout)["rows_report"]["added"] == 4
+
+
+def test_ngrams_are_mined_again_for_another_tokenizer(place):
+    assert tasc_train("--budget", "3").exit_code == 0
+    other = AutoTokenizer.from_pretrained(place / "base")
+    other.add_tokens(["kitchen"])
+    other.save_pretrained(place / "base")
+    tiny_model("qwen3", rows=259).save_pretrained(place / "base")
+    refused = tasc_train("--budget", "3")
+    assert (refused.exit_code, "or another tokenizer" in refused.stderr) == (1, True)
+    replaced = tasc_train("--budget", "3", "--overwrite")
+    assert replaced.exit_code == 0, replaced.stderr
+    assert EnrichedVocabulary.load(place / "run/vocab").fingerprint == fingerprint(other)
+
+
+def test_ngrams_whose_mining_was_killed_are_mined_again(place, monkeypatch):
+    assert tasc_train("--budget", "3").exit_code == 0
+    with monkeypatch.context() as patched:
+        patched.setattr("tasc.files.write_json", lambda *args: 1 / 0)  # behind the n-grams
+        assert isinstance(tasc_train("--budget", "4", "--overwrite").exception, ZeroDivisionError)
+    back = tasc_train("--budget", "3", "--overwrite", "--json")
+    assert json.loads(back.stdout)["rows_report"]["added"] == 3
 
 
 def test_a_model_with_ngrams_is_trained_further_and_takes_no_others(place):

@@ -203,22 +203,25 @@ def _mined(
     overwrite: bool,
 ) -> "EnrichedVocabulary":
     """The vocabulary in `folder`, mined unless the same request has made it already."""
+    from tasc.corpus import fingerprint
     from tasc.files import read_json, write_json
     from tasc.train.folder import digest_of_tasks
     from tasc.vocab import EnrichedVocabulary, enrich
 
     request = folder / REQUEST_FILE
     found = read_json(request) if request.exists() else None
-    made_from = [digest_of_tasks(part) for part in (tasks, eval_tasks) if part is not None]
-    if found == asked | {"data": made_from}:
+    rows = [digest_of_tasks(part) for part in (tasks, eval_tasks) if part is not None]
+    wanted = asked | {"data": rows, "tokenizer": fingerprint(tokenizer)}
+    if found == wanted:
         return EnrichedVocabulary.load(folder)
     if found is not None and not overwrite:
         raise OptionError(
-            f"{folder} was mined with other rows or options ({json.dumps(found)}); "
+            f"{folder} was mined with other rows, options or another tokenizer ({json.dumps(found)}); "
             "repeat these, choose another run folder, or pass --overwrite"
         )
+    request.unlink(missing_ok=True)  # killed in between, the n-grams are nobody's
     enrich(tasks, tokenizer, eval_tasks=eval_tasks, out=folder, progress=progress, **asked)
-    write_json(request, asked | {"data": made_from})
+    write_json(request, wanted)
     return EnrichedVocabulary.load(folder)
 
 
