@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from tasc.cli import main
 from tasc.cli.train import command
 from tasc.corpus import fingerprint
+from tasc.train.folder import RunFolder
 from tasc.train.options import Options
 from tasc.vocab import EnrichedVocabulary
 from tiny_models import make_tasks, tiny_model
@@ -98,6 +99,14 @@ def test_ngrams_whose_mining_was_killed_are_mined_again(place, monkeypatch):
         assert isinstance(tasc_train("--budget", "4", "--overwrite").exception, ZeroDivisionError)
     back = tasc_train("--budget", "3", "--overwrite", "--json")
     assert json.loads(back.stdout)["rows_report"]["added"] == 3
+
+
+def test_nothing_is_mined_where_another_run_is_at_work(place):
+    with RunFolder(place / "run", {}).locked():
+        (place / "run/keep").touch()
+        refused = tasc_train("--budget", "3", "--overwrite")
+    assert (refused.exit_code, "another run is at work" in refused.stderr) == (1, True)
+    assert [path.name for path in (place / "run").iterdir()] == ["keep"]
 
 
 def test_a_model_with_ngrams_is_trained_further_and_takes_no_others(place):

@@ -84,6 +84,19 @@ def test_a_run_folder_is_a_checkpoint_that_stock_transformers_load(
     assert report.tokens_per_output < report.base_tokens_per_output
 
 
+def test_a_run_that_is_started_twice_is_refused_the_second_time(base_folder, tasks, tmp_path):
+    refused = []
+
+    def again(record):
+        with pytest.raises(OptionError, match="another run is at work in"):
+            finetune(base_folder, tasks, out=tmp_path / "run", **SMALL)
+        refused.append(record["step"])
+
+    report = finetune(base_folder, tasks, out=tmp_path / "run", on_record=again, **SMALL)
+    assert (refused, report.steps) == ([1, 2, 3], 3)
+    assert finetune(base_folder, tasks, out=tmp_path / "run", **SMALL) == report
+
+
 def test_metrics_have_loss_rate_speed_and_an_evaluation_in_three_units(
     base_folder, tasks, eval_tasks, vocabulary, tmp_path
 ):

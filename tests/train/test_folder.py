@@ -109,6 +109,23 @@ def test_only_complete_checkpoints_count_and_others_are_cleared(folder):
     assert not short.exists()
 
 
+def test_a_folder_is_one_runs_at_a_time(folder):
+    again = RunFolder(folder.path, folder.options)
+    with folder.locked(), folder.staging() as staging:
+        (staging / "config.json").write_text("{}")
+        with pytest.raises(OptionError, match=f"another run is at work in {folder.path}; "), again.locked():
+            again.open(overwrite=False)
+    assert (folder.path / "config.json").exists()
+    with again.locked():
+        again.open(overwrite=False)
+
+
+def test_a_run_that_ends_before_it_begins_leaves_no_folder(tmp_path):
+    with RunFolder(tmp_path / "run", {}).locked():
+        pass
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_interrupted_save_leaves_no_model_behind(folder):
     save = folder.staging()
     (save.__enter__() / "config.json").write_text("{}")  # and killed here

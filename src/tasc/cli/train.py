@@ -4,7 +4,7 @@ import functools
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -103,6 +103,7 @@ def command(
         raise OptionError("--vocab and --budget exclude each other; pass one of them")
     from tasc.corpus import load_tasks, load_tokenizer
     from tasc.train import TrainingInterrupted, finetune
+    from tasc.train.folder import RunFolder
     from tasc.vocab import EnrichedVocabulary
     from tasc.vocab.tokenizer import base_of, holds_ngrams
 
@@ -132,7 +133,8 @@ def command(
         vocabulary = EnrichedVocabulary.load(vocab) if vocab is not None else None
         if budget is not None:
             asked = {"budget": _budget(budget), "n_max": n_max, "method": mining}
-            vocabulary = _mined(out / "vocab", tasks, eval_tasks, base, asked, overwrite=overwrite)
+            with RunFolder(out, {}).locked() if is_main else nullcontext():
+                vocabulary = _mined(out / "vocab", tasks, eval_tasks, base, asked, overwrite=overwrite)
     try:
         with _shown() as on_record:
             report = finetune(

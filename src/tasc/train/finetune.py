@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def finetune(
         The report, which run.json keeps as well.
 
     Raises:
-        OptionError: options out of range, or other than those of the run in `out`.
+        OptionError: options out of range, or other than those of the run in `out`, or another run is at work there.
         ModelError: the model cannot be used.
         DataError: no row fits into max_length.
         FingerprintError: the vocabulary was made with another tokenizer.
@@ -168,7 +169,8 @@ def finetune(
     main = processes.is_main_process
     tell = Listeners((on_record if main else None) or _nobody, (on_note if main else None) or _nobody)
     run = Run(model, tokenizer, vocabulary, inherited is None, options, folder, overwrite, processes, tell)
-    return run.complete(tasks, eval_tasks)
+    with folder.locked() if main else nullcontext():
+        return run.complete(tasks, eval_tasks)
 
 
 def _nobody(message: Any) -> None:

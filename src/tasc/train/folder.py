@@ -14,7 +14,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,7 +23,7 @@ from typing import Any
 
 from tasc.corpus import Tasks
 from tasc.errors import DataError, OptionError
-from tasc.files import atomic_write, read_json, write_json
+from tasc.files import atomic_write, lock, read_json, write_json
 
 RUN_FILE, METRICS_FILE, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
 COMPLETE_FILE = "complete.json"  # written last into a checkpoint: the size of each of its other files
@@ -87,6 +87,24 @@ class RunFolder:
                 f"{self.path} holds {state} run with other options ({'; '.join(differing)}); "
                 "repeat them to go on with it, choose another folder, or pass --overwrite"
             )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other runs on this machine out of the folder while the block runs; a killed process keeps nothing.
+
+        Raises:
+            OptionError: another run is at work in the folder.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            if not lock(descriptor, wait=False):
+                raise OptionError(f"another run is at work in {self.path}; wait for its end, or choose another folder")
+            yield
+        finally:
+            with suppress(OSError):
+                self.path.rmdir()  # if the run ended before it wrote anything
+            os.close(descriptor)
 
     def open(self, *, overwrite: bool) -> None:
         """Begin or resume: checks the folder, clears what a killed process left half done, writes run.json.
