@@ -1,8 +1,12 @@
 """`tasc serve --dry-run`: the command that vLLM is started with, and what is refused before. The engine: tests_vllm/."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -174,17 +178,37 @@ def test_versions(monkeypatch):
     assert "vLLM is not installed" in run("run", *words).stderr
 
 
-def test_counters_of_servers_that_ended_are_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr(serve.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(serve.tempfile, "tempdir", str(tmp_path))
+BECOME = """
+import sys
+from tasc.cli import serve
+serve._become([sys.executable, "-c", "import os; print(os.environ['PROMETHEUS_MULTIPROC_DIR'], flush=True); input()"])
+"""
+
+
+def test_counters_are_removed_when_their_server_has_ended_and_not_before(tmp_path, monkeypatch):
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-    gone, running = tmp_path / "tasc-metrics-999999999-abc", tmp_path / "tasc-metrics-1-abc"
-    gone.mkdir()
-    running.mkdir()
-    mine = serve._metrics_folder()
-    assert not gone.exists()
-    assert running.exists()
-    assert mine.startswith(str(tmp_path))
+    monkeypatch.setattr(serve.tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / "tasc-metrics-999999999-abc"  # as servers of older versions left them
+    left.mkdir()
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(
+        [sys.executable, "-c", BECOME], env=os.environ | {"TMPDIR": str(tmp_path)}, **options
+    ) as server:
+        counters = Path(server.stdout.readline().strip())
+        assert counters.parent == tmp_path
+        assert not left.exists()
+        assert Path(serve._metrics_folder()).parent == tmp_path
+        assert counters.exists()
+        server.kill()
+    serve._metrics_folder()
+    assert not counters.exists()
+
+
+def test_counters_go_where_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "given"))
+    monkeypatch.setattr(serve.tempfile, "tempdir", str(tmp_path))
+    assert serve._metrics_folder() == str(tmp_path / "given")
+    assert not list(tmp_path.glob("tasc-metrics-*"))
 
 
 def test_json_needs_a_dry_run():

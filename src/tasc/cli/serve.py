@@ -15,6 +15,7 @@ import typer
 from tasc.cli._console import emit
 from tasc.cli._tasks import warn
 from tasc.errors import MissingExtraError, ModelError, OptionError
+from tasc.files import lock
 
 if TYPE_CHECKING:
     from tasc.decode.vllm import ServeOptions
@@ -245,10 +246,29 @@ def _additional(rest: list[str]) -> tuple[dict[str, Any], list[str]]:
 def _metrics_folder() -> str:
     """Where the server's processes add up their counters; those of servers that have ended are removed.
 
-    The server has the number of this process, which becomes it.
+    A server holds the lock of its folder: it inherits the open file when it takes the place of this process.
     """
-    for folder in Path(tempfile.gettempdir()).glob(f"{METRICS}*-*"):
-        number = folder.name.removeprefix(METRICS).split("-")[0]
-        if number.isdigit() and not Path("/proc", number).exists():
+    for folder in Path(tempfile.gettempdir()).glob(f"{METRICS}*"):
+        if (descriptor := _lock_of(folder)) is not None:
             shutil.rmtree(folder, ignore_errors=True)
-    return os.environ.get("PROMETHEUS_MULTIPROC_DIR") or tempfile.mkdtemp(prefix=f"{METRICS}{os.getpid()}-")
+            os.close(descriptor)
+    if given := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        return given
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=METRICS))
+        descriptor = _lock_of(folder)
+        if descriptor is not None and folder.exists():  # not removed by a server that started before it was locked
+            os.set_inheritable(descriptor, True)
+            return str(folder)
+
+
+def _lock_of(folder: Path) -> int | None:
+    """The open file that locks a folder of counters; None if another process has it or the folder is not ours."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError:
+        return None
+    if lock(descriptor, wait=False):
+        return descriptor
+    os.close(descriptor)
+    return None
