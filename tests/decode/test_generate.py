@@ -8,15 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import (
-    AutoModelForCausalLM,
-    BambaConfig,
-    FalconMambaConfig,
-    LlamaConfig,
-    MambaConfig,
-    OpenAIGPTConfig,
-    XLNetConfig,
-)
+from transformers import AutoModelForCausalLM, BambaConfig, FalconMambaConfig, LlamaConfig, MambaConfig, OpenAIGPTConfig
 
 from tasc.decode import generate
 from tasc.errors import DataError, ModelError, OptionError
@@ -90,7 +82,6 @@ OTHERS = {
         hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
         attn_layer_indices=[1, 3], mamba_n_heads=8, mamba_d_head=8, mamba_d_state=8, **options,
     ),
-    "any position": lambda **options: XLNetConfig(d_model=32, n_layer=2, n_head=4, d_inner=48, **options),
     "no cache": lambda **options: OpenAIGPTConfig(n_embd=32, n_layer=2, n_head=4, **options),
 }  # fmt: skip
 
@@ -131,6 +122,12 @@ def test_a_row_gets_the_positions_its_prompt_leaves(architecture):
     assert got.outputs == [one.outputs[0] for one in alone]
     assert got.passes[:2] == [1, 5]
     assert got.ended[:2] == [False, False]
+
+
+def test_a_model_may_have_any_number_of_positions(llama, monkeypatch):
+    expected = generate(llama, PROMPTS[:2], eos_id=95, max_new_tokens=9).outputs
+    monkeypatch.setattr(llama.config, "max_position_embeddings", -1)  # as XLNet says it
+    assert generate(llama, PROMPTS[:2], eos_id=95, max_new_tokens=9).outputs == expected
 
 
 class Scripted(torch.nn.Module):
