@@ -61,6 +61,25 @@ def test_take_gives_the_rows_asked_for(rows, randomness):
     assert rows_of(corpus.take(wanted)) == [rows[i] for i in wanted]
 
 
+@pytest.mark.parametrize("kind", [list, tuple, np.array, lambda row: np.array(row, np.uint64)])
+@pytest.mark.parametrize("row", [[5, 2**31], [2**32 + 1], [2**40]])
+def test_ids_beyond_int32_are_refused(kind, row):
+    with pytest.raises(DataError, match=f"to {row[-1]} in a row, expected 0 to 2\\*\\*31 - 1"):
+        TokenCorpus.from_rows([[1], kind(row)])
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint16])
+def test_rows_of_all_kinds_are_the_same_rows(dtype):
+    rows = [[5, 6, 7], [], [2000, 1]]
+    arrays = TokenCorpus.from_rows(np.array(row, dtype) for row in rows)
+    lists = TokenCorpus.from_rows([rows[0], range(0), tuple(rows[2])])
+    strided = TokenCorpus.from_rows(np.repeat(np.array(row, dtype), 2)[::2] for row in rows)
+    for corpus in (arrays, lists, strided):
+        assert (corpus.tokens.dtype, corpus.tokens.tolist()) == (np.int32, [5, 6, 7, 2000, 1])
+        assert corpus.lengths.tolist() == [3, 0, 2]
+    assert TokenCorpus.from_rows([]).n_tokens == 0
+
+
 def test_rows_are_views_and_indices_are_checked():
     corpus = TokenCorpus.from_rows([[1], [2, 3]])
     assert np.shares_memory(corpus[1], corpus.tokens)

@@ -105,12 +105,16 @@ class TokenCorpus(Sequence[NDArray[np.int32]]):
 
     @classmethod
     def from_rows(cls, rows: Iterable[Sequence[int] | NDArray[np.integer]], fingerprint: str = "") -> Self:
-        """A corpus in memory from rows of ids."""
+        """A corpus in memory from rows of ids, which are read one at a time.
+
+        Raises:
+            DataError: an id is below 0 or above 2**31 - 1.
+        """
         tokens, lengths = array("i"), array("q")
         for ids in rows:
-            tokens.extend(np.asarray(ids, dtype=np.int32).tolist())
+            tokens.frombytes(_int32(ids).tobytes())
             lengths.append(len(ids))
-        return cls(np.array(tokens, dtype=np.int32), _offsets(np.array(lengths, dtype=np.int64)), fingerprint)
+        return cls(np.frombuffer(tokens, np.int32), _offsets(np.array(lengths, dtype=np.int64)), fingerprint)
 
     @classmethod
     def encode(
@@ -178,6 +182,17 @@ def _batched(texts: Iterable[str], size: int) -> Iterator[list[str]]:
     iterator = iter(texts)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def _int32(ids: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int32]:
+    try:
+        row = np.asarray(ids, dtype=np.int32)
+        fits = row is ids or not isinstance(ids, np.ndarray) or bool((row == ids).all())
+    except OverflowError:
+        fits = False
+    if not fits:
+        raise DataError(f"token ids from {min(ids)} to {max(ids)} in a row, expected 0 to 2**31 - 1; check the tokenizer")
+    return row
 
 
 def _flat(rows: list[list[int]]) -> _Flat:
