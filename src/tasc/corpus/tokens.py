@@ -191,7 +191,9 @@ def _int32(ids: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int32]:
     except OverflowError:
         fits = False
     if not fits:
-        raise DataError(f"token ids from {min(ids)} to {max(ids)} in a row, expected 0 to 2**31 - 1; check the tokenizer")
+        raise DataError(
+            f"token ids from {min(ids)} to {max(ids)} in a row, expected 0 to 2**31 - 1; check the tokenizer"
+        )
     return row
 
 
