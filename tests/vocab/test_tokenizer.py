@@ -23,7 +23,6 @@ from tasc.vocab._surgery import add_entries
 from tasc.vocab.tokenizer import (
     Drift,
     check_prompts,
-    copy_tokenizer,
     load_base_tokenizer,
     remove_ngrams,
     speller,
@@ -474,15 +473,6 @@ def test_uninstalling_checks_what_was_kept(tmp_path):
     with pytest.raises(TokenizerError, match="missing or changed"):
         remove_ngrams(tmp_path / "out", tmp_path / "restored")
     assert not (tmp_path / "restored").exists()
-
-
-def test_an_enriched_tokenizer_can_be_copied_beside_a_model(tmp_path):
-    base = tiny_tokenizer("byte_level")
-    write_tokenizer(base, vocabulary_of(base, " zebra"), tmp_path / "out")
-    copy_tokenizer(tmp_path / "out", tmp_path / "run")
-    same_files(tmp_path / "out", tmp_path / "run")
-    with pytest.raises(TokenizerError, match="no enriched tokenizer"):
-        copy_tokenizer(tmp_path / "run" / "base_tokenizer", tmp_path / "other")
 
 
 # --- the paper's way, for comparison --------------------------------------------------------------------------------

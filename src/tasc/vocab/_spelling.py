@@ -211,13 +211,6 @@ def check_enrichable(tokenizer: "PreTrainedTokenizerFast") -> None:
     check_model(state, family_of(state), token_strings(state, added_tokens(tokenizer)))
 
 
-def is_special(tokenizer: "PreTrainedTokenizerFast") -> frozenset[int]:
-    """Ids that no n-gram may contain: special, template and unknown tokens, and ids that stand for nothing."""
-    state = read_backend(tokenizer)
-    added = added_tokens(tokenizer)
-    return special_ids(tokenizer, state, token_strings(state, added), added)
-
-
 def _byte_ids(strings: list[str | None]) -> frozenset[int]:
     pieces = {f"<0x{byte:02X}>" for byte in range(256)}
     return frozenset(i for i, string in enumerate(strings) if string in pieces)

@@ -21,7 +21,7 @@ from tasc.files import read_json, write_json
 from tasc.vocab import _base_files
 from tasc.vocab._backend import added_tokens, read_backend, token_strings
 from tasc.vocab._proof import Drift, check_prompts, prove
-from tasc.vocab._spelling import Speller, Style, check_enrichable, is_special, read_speller, speller
+from tasc.vocab._spelling import Speller, Style, check_enrichable, read_speller, speller
 from tasc.vocab._surgery import add_entries
 from tasc.vocab.vocabulary import FILE_NAME, EnrichedVocabulary
 
@@ -109,25 +109,6 @@ def base_of(name: str | os.PathLike[str]) -> str:
 def load_base_tokenizer(folder: str | os.PathLike[str]) -> "PreTrainedTokenizerFast":
     """The base tokenizer of an enriched folder; its fingerprint is the one in `enriched.json`."""
     return load_tokenizer(Path(folder) / _base_files.FOLDER)
-
-
-def copy_tokenizer(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
-    """Copy an enriched tokenizer (its files, `base_tokenizer/` and `enriched.json`) into another folder, such as a run's.
-
-    Raises:
-        TokenizerError: `folder` holds no enriched tokenizer.
-    """
-    source, target = Path(folder), Path(out)
-    if not (source / FILE_NAME).is_file() or not (source / "tokenizer.json").is_file():
-        raise TokenizerError(f"{source}: no enriched tokenizer there; make one with 'tasc enrich'")
-    with _staging(target) as stage:
-        for path in [*_base_files.tokenizer_files(source), source / FILE_NAME]:
-            copied = stage / path.relative_to(source)
-            copied.parent.mkdir(exist_ok=True)
-            shutil.copyfile(path, copied)
-        if (source / _base_files.FOLDER).is_dir():
-            shutil.copytree(source / _base_files.FOLDER, stage / _base_files.FOLDER)
-        _publish(stage, target)
 
 
 def _spellings(tokenizer: "PreTrainedTokenizerFast", spell: Speller, vocabulary: EnrichedVocabulary) -> list[str]:
@@ -225,9 +206,7 @@ __all__ = [
     "base_of",
     "check_enrichable",
     "check_prompts",
-    "copy_tokenizer",
     "holds_ngrams",
-    "is_special",
     "load_base_tokenizer",
     "remove_ngrams",
     "speller",
