@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from importlib import metadata
 from pathlib import Path
 
@@ -180,6 +181,7 @@ def test_versions(monkeypatch):
 
 BECOME = """
 import sys
+import tempfile
 from tasc.cli import serve
 serve._become([sys.executable, "-c", "import os; print(os.environ['PROMETHEUS_MULTIPROC_DIR'], flush=True); input()"])
 """
@@ -187,7 +189,7 @@ serve._become([sys.executable, "-c", "import os; print(os.environ['PROMETHEUS_MU
 
 def test_counters_are_removed_when_their_server_has_ended_and_not_before(tmp_path, monkeypatch):
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-    monkeypatch.setattr(serve.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     left = tmp_path / "tasc-metrics-999999999-abc"  # as servers of older versions left them
     left.mkdir()
     options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -206,7 +208,7 @@ def test_counters_are_removed_when_their_server_has_ended_and_not_before(tmp_pat
 
 def test_counters_go_where_the_environment_says(tmp_path, monkeypatch):
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "given"))
-    monkeypatch.setattr(serve.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert serve._metrics_folder() == str(tmp_path / "given")
     assert not list(tmp_path.glob("tasc-metrics-*"))
 

@@ -121,9 +121,13 @@ def test_a_folder_is_one_runs_at_a_time(folder):
 
 
 def test_a_run_that_ends_before_it_begins_leaves_no_folder(tmp_path):
-    with RunFolder(tmp_path / "run", {}).locked():
-        pass
-    assert not (tmp_path / "run").exists()
+    folder = RunFolder(tmp_path / "run", {})
+    with folder.locked():
+        for _ in range(2):  # who is refused takes nothing away
+            with pytest.raises(OptionError, match="another run is at work"), folder.locked():
+                pass
+        assert folder.path.exists()
+    assert not folder.path.exists()
 
 
 def test_an_interrupted_save_leaves_no_model_behind(folder):

@@ -3,7 +3,6 @@
 The one file of this room that reads tokenizers; the others know ids only.
 """
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +97,7 @@ def options_of(log: Log, path: Path) -> dict[str, Any]:
     longest, least = found.get("max_draft", 1), found.get("min_gain", 0.0)
     usable = {
         "max_draft": type(longest) is int and 1 <= longest <= LONGEST_DRAFT,
-        "min_gain": type(least) in (int, float) and 0 <= least < math.inf,
+        "min_gain": type(least) in (int, float) and 0 <= least < 1e9,
         "switch_off": type(found.get("switch_off", True)) is bool,
     }
     for key, value in found.items():

@@ -100,10 +100,12 @@ class RunFolder:
         try:
             if not lock(descriptor, wait=False):
                 raise OptionError(f"another run is at work in {self.path}; wait for its end, or choose another folder")
-            yield
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    self.path.rmdir()  # if the run ended before it wrote anything
         finally:
-            with suppress(OSError):
-                self.path.rmdir()  # if the run ended before it wrote anything
             os.close(descriptor)
 
     def open(self, *, overwrite: bool) -> None:
