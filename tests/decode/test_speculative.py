@@ -213,6 +213,24 @@ def test_rows_whose_positions_would_be_encoded_anew_are_refused(rope):
     assert got.outputs[0] == [token for token in long if token not in (1, 2)][: len(got.outputs[0])]
 
 
+def test_models_that_count_columns_of_the_cache_are_refused():
+    """Rows of different lengths have gaps there: a local window would be shifted, ALiBi's positions too."""
+    from transformers import AutoModelForCausalLM, FalconConfig, GPTNeoConfig
+
+    torch.manual_seed(0)
+    small = dict(vocab_size=ROWS, hidden_size=16, initializer_range=0.5)
+    local = GPTNeoConfig(num_layers=2, num_heads=2, attention_types=[[["global", "local"], 1]], window_size=16, **small)
+    alibi = FalconConfig(num_hidden_layers=2, num_attention_heads=2, alibi=True, **small)
+    for config, says in ((local, "a sliding window of 16 tokens"), (alibi, "ALiBi")):
+        model = AutoModelForCausalLM.from_config(config).to(DEVICE).eval()
+        with pytest.raises(ModelError, match=says):
+            model.generate(**padded(PROMPTS), custom_generate=eager_to_draft(random_drafter(0)), **GREEDY)
+        for prompt in PROMPTS:
+            stock = model.generate(**one(prompt), **GREEDY)[0, len(prompt) :].tolist()
+            got = generate(model, PROMPTS, eos_id=[1, 2], max_new_tokens=30, batch_size=3)
+            assert got.outputs[PROMPTS.index(prompt)] == [token for token in stock if token not in (1, 2)]
+
+
 def test_a_model_without_a_cache_is_refused():
     from transformers import AutoModelForCausalLM, OpenAIGPTConfig
 

@@ -1,6 +1,7 @@
 """A whole run in this process: what it writes, what it refuses, what its options do."""
 
 import json
+import shutil
 import threading
 
 import numpy as np
@@ -8,13 +9,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tasc.corpus import Row, Tasks
+from tasc.corpus import Row, Tasks, load_tokenizer, make_template
 from tasc.errors import DataError, FingerprintError, MissingExtraError, ModelError, OptionError, TokenizerError
+from tasc.files import read_json, write_json
 from tasc.train import TrainReport, finetune
 from tasc.train.loading import identity_of
 from tasc.train.surgery import embedding_and_head
 from tasc.vocab import EnrichedVocabulary
-from tasc.vocab.tokenizer import write_tokenizer
+from tasc.vocab.tokenizer import base_of, write_tokenizer
 from tiny_models import POSITIONS, make_tasks, tiny_model
 
 BASE = 258
@@ -263,6 +265,31 @@ def test_a_jinja_template_goes_with_the_checkpoint(base_folder, tasks, vocabular
     finetune(base_folder, tasks, out=tmp_path / "run", vocabulary=vocabulary, template=template, **SMALL)
     loaded = AutoTokenizer.from_pretrained(tmp_path / "run")
     assert loaded.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False) == "<s>user: hi\nassistant: "
+
+
+@pytest.mark.parametrize("ngrams", [False, True])
+@pytest.mark.parametrize("where", ["chat_template.jinja", "tokenizer_config.json"])
+def test_a_run_without_the_base_s_chat_template_does_not_carry_it(
+    base_folder, tasks, vocabulary, tmp_path, ngrams, where
+):
+    """What reads the run next, ours or not, must see prompts as it was trained to."""
+    base, run = tmp_path / "with_template", tmp_path / "run"
+    shutil.copytree(base_folder, base)
+    if where == "chat_template.jinja":
+        (base / where).write_text(CHAT)
+    else:
+        write_json(base / where, read_json(base / where) | {"chat_template": CHAT})
+    assert make_template(load_tokenizer(base)).name == "chat"
+    kept = vocabulary if ngrams else None
+    finetune(base, tasks, out=run, vocabulary=kept, template="plain", **SMALL)
+    assert AutoTokenizer.from_pretrained(run).chat_template is None
+    assert make_template(load_tokenizer(base_of(run))).name == "plain"
+    assert (
+        not ngrams or AutoTokenizer.from_pretrained(run / "base_tokenizer").chat_template == CHAT
+    )  # given back as it was
+    again = tmp_path / "again"
+    finetune(base, tasks, out=again, vocabulary=kept, template="chat", **SMALL)
+    assert make_template(load_tokenizer(again)).name == make_template(load_tokenizer(base_of(again))).name == "chat"
 
 
 def test_stock_generation_stops_at_the_end_of_the_target(base_folder, tasks, vocabulary, tmp_path):

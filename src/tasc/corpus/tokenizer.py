@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasc.errors import TokenizerError
+from tasc.files import read_json, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 # what decides the ids of a text when no special tokens are added; decoder, post-processor, truncation, padding do not
+BASE_FOLDER = "base_tokenizer"  # within the folder of a model with n-grams
 _DECIDES_IDS = ("normalizer", "pre_tokenizer", "added_tokens", "model")
 # by the digest of the serialised tokenizer: a tokenizer can be changed, and bringing a large one in order takes a second
 _known_fingerprints: dict[bytes, str] = {}
@@ -58,7 +61,29 @@ def load_tokenizer(name_or_path: str | os.PathLike[str]) -> "PreTrainedTokenizer
             f"{name}: {type(tokenizer).__name__} is not a fast tokenizer; save a tokenizer.json for it with "
             "AutoTokenizer.from_pretrained(..., use_fast=True).save_pretrained(...)"
         )
+    if folder.name == BASE_FOLDER and (folder.parent / "tokenizer_config.json").is_file():
+        tokenizer.chat_template = _chat_template_beside(folder, tokenizer.chat_template)
     return tokenizer
+
+
+def _chat_template_beside(base: Path, own: str | None) -> str | None:
+    """How the model around a base tokenizer was trained to see prompts, which may be by another template or by none."""
+    if (file := base.parent / "chat_template.jinja").is_file():
+        return file.read_text(encoding="utf-8")
+    return own if "chat_template" in read_json(base.parent / "tokenizer_config.json") else None
+
+
+def drop_chat_template(folder: Path) -> None:
+    """Of a model that was trained without one: nobody may write its prompts by the template of its base model.
+
+    Args:
+        folder: of the model; a base tokenizer within keeps its files, and `load_tokenizer` gives it no template either.
+    """
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    shutil.rmtree(folder / "additional_chat_templates", ignore_errors=True)
+    config = read_json(folder / "tokenizer_config.json")
+    if config.pop("chat_template", None) is not None:
+        write_json(folder / "tokenizer_config.json", config)
 
 
 def fingerprint(tokenizer: "PreTrainedTokenizerFast") -> str:

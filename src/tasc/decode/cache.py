@@ -135,7 +135,7 @@ def cache_layers(model: "PreTrainedModel") -> tuple[int, int | None]:
 
     Raises:
         ModelError: the cache cannot be rolled back, because of recurrent states, alone or in a mixture; or the model's
-            attention takes no mask of ours.
+            attention takes no mask of ours, or makes positions of it.
     """
     name = type(model).__name__
     rollback = f"drafts need a cache that can be rolled back, {name} has"
@@ -150,8 +150,13 @@ def cache_layers(model: "PreTrainedModel") -> tuple[int, int | None]:
             f"drafts need attention 'sdpa' or 'eager', {name} has {implementation!r}; load it with "
             "attn_implementation='sdpa'"
         )
+    if getattr(config, "alibi", False):
+        raise ModelError(
+            f"drafts need a mask of ours, {name} makes positions of its own from the mask (ALiBi); pass no drafter"
+        )
     layers = DynamicCache(config=config).layers
-    windows: list[int] = []
+    # GPT-Neo's windows count columns of the cache, ours have gaps between rows of different lengths
+    windows = [int(config.window_size)] if "local" in getattr(config, "attention_layers", ()) else []
     for layer in layers:
         if type(layer) is DynamicSlidingWindowLayer:
             windows.append(int(layer.sliding_window))

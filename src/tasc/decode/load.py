@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasc.corpus import fingerprint, load_tokenizer
+from tasc.corpus.tokenizer import BASE_FOLDER
 from tasc.errors import FingerprintError, ModelError, OptionError
 from tasc.vocab.tokenizer import load_base_tokenizer
 from tasc.vocab.vocabulary import FILE_NAME as ENRICHED_FILE
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-BASE_FOLDER = "base_tokenizer"
 
 
 @dataclass(frozen=True, slots=True)

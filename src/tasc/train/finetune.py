@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainingArguments, set_seed
 
 from tasc.corpus import Tasks, Template, fingerprint, load_tokenizer, make_template
+from tasc.corpus.tokenizer import drop_chat_template
 from tasc.errors import FingerprintError, ModelError, OptionError
 from tasc.train import loading
 from tasc.train.adapters import Method, TrainRows, load_trainable_state, merge, prepare, trainable_state
@@ -392,7 +393,9 @@ class Run:
             else:
                 style = self.vocabulary.options.get("style", "vocabulary")
                 write_tokenizer(self.tokenizer, self.vocabulary, staging, style=style)  # with enriched.json
-            if template.name not in ("plain", "chat"):
+            if template.name == "plain":
+                drop_chat_template(staging)
+            elif template.name != "chat":
                 (staging / "chat_template.jinja").write_text(template.chat_template or "", encoding="utf-8")
             return [file.name for file in staging.iterdir()]
 

@@ -16,7 +16,6 @@ from tasc.files import atomic_write
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-FOLDER = "base_tokenizer"
 CHECKSUMS = "SHA256SUMS"
 
 # everything that engines read a tokenizer from; what else lies beside it (weights, configs) belongs to the model

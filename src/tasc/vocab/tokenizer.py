@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasc.corpus import fingerprint, load_tokenizer
+from tasc.corpus.tokenizer import BASE_FOLDER
 from tasc.errors import FingerprintError, OptionError, TokenizerError, VocabularyError
 from tasc.files import read_json, write_json
 from tasc.vocab import _base_files
@@ -70,7 +71,7 @@ def write_tokenizer(
         config = stage / "config.json"
         if (out / config.name).is_file():  # the model's: it decides as which class AutoTokenizer loads
             shutil.copyfile(out / config.name, config)
-        _base_files.keep_base_files(tokenizer, stage / _base_files.FOLDER)
+        _base_files.keep_base_files(tokenizer, stage / BASE_FOLDER)
         enriched = _write_enriched(tokenizer, state, spellings, stage, style)
         if style == "vocabulary":
             drift = prove(tokenizer, enriched, vocabulary.expansions, spellings, texts)
@@ -93,22 +94,22 @@ def remove_ngrams(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -
     source, target = Path(folder), Path(out)
     if source.resolve() == target.resolve():
         raise OptionError(f"{out}: the base tokenizer needs a folder of its own, not the enriched one")
-    _base_files.restore_base_files(source / _base_files.FOLDER, target)
+    _base_files.restore_base_files(source / BASE_FOLDER, target)
 
 
 def holds_ngrams(name: str | os.PathLike[str]) -> bool:
     """Whether a tokenizer's name is a folder of `tasc enrich` or `tasc train`, with n-grams and the base tokenizer."""
-    return (Path(name) / FILE_NAME).is_file() and (Path(name) / _base_files.FOLDER).is_dir()
+    return (Path(name) / FILE_NAME).is_file() and (Path(name) / BASE_FOLDER).is_dir()
 
 
 def base_of(name: str | os.PathLike[str]) -> str:
     """The folder of the base tokenizer, of a folder that holds n-grams; any other name as it is."""
-    return str(Path(name) / _base_files.FOLDER) if holds_ngrams(name) else os.fspath(name)
+    return str(Path(name) / BASE_FOLDER) if holds_ngrams(name) else os.fspath(name)
 
 
 def load_base_tokenizer(folder: str | os.PathLike[str]) -> "PreTrainedTokenizerFast":
     """The base tokenizer of an enriched folder; its fingerprint is the one in `enriched.json`."""
-    return load_tokenizer(Path(folder) / _base_files.FOLDER)
+    return load_tokenizer(Path(folder) / BASE_FOLDER)
 
 
 def _spellings(tokenizer: "PreTrainedTokenizerFast", spell: Speller, vocabulary: EnrichedVocabulary) -> list[str]:
@@ -192,7 +193,7 @@ def _publish(stage: Path, out: Path) -> None:
     for old in _base_files.tokenizer_files(out):
         if not (stage / old.relative_to(out)).is_file():
             old.unlink()
-    shutil.rmtree(out / _base_files.FOLDER, ignore_errors=True)
+    shutil.rmtree(out / BASE_FOLDER, ignore_errors=True)
     for path in sorted(stage.iterdir(), key=lambda path: (path.name == FILE_NAME, path.name)):
         if path.is_dir() and (out / path.name).is_dir():
             shutil.rmtree(out / path.name)
