@@ -348,3 +348,18 @@ def test_profile_refuses_models_without_a_cache_to_roll_back():
     mamba = AutoModelForCausalLM.from_config(MambaConfig(vocab_size=ROWS, hidden_size=16, num_hidden_layers=2))
     with pytest.raises(ModelError, match="recurrent state"):
         profile(mamba, contexts=(8,), repeats=1)
+
+
+def test_a_drafter_and_the_n_grams_beside_it_must_belong_together(vocabulary):
+    """Else hardly a draft would be accepted, and nobody told why."""
+    plain, other = Script({}, vocab_size=vocabulary.base_size), Script({}, vocab_size=vocabulary.size)
+    of_other: Any = other
+    of_other.origin = SimpleNamespace(vocabulary="vocab", ngrams="0" * 16)
+    with pytest.raises(FingerprintError, match="the drafter was built without the model's n-grams"):
+        speculative(plain, vocabulary=vocabulary)
+    with pytest.raises(FingerprintError, match="the drafter was built with other n-grams, of vocab"):
+        speculative(of_other, vocabulary=vocabulary)
+    with pytest.raises(OptionError, match="with the n-grams of a model; pass them, vocabulary="):
+        speculative(of_other)
+    of_other.origin.ngrams = vocabulary.digest
+    speculative(of_other, vocabulary=vocabulary)

@@ -50,7 +50,8 @@ class Drafting:
         requests: statistics of the last call's rows, in their order.
 
     Raises:
-        OptionError: a value out of range.
+        OptionError: a value out of range, or n-grams are missing that the drafter was built with.
+        FingerprintError: the drafter was built with other n-grams, or with none.
         DataError: the cost file cannot be used.
     """
 
@@ -68,6 +69,12 @@ class Drafting:
     ) -> None:
         if not hasattr(drafter, "start"):
             raise OptionError(f"a drafter is needed, got {type(drafter).__name__}; load one with tasc.Drafter.load")
+        if vocabulary is not None:
+            _check_ngrams(drafter, vocabulary, "the drafter")
+        elif _holds_ngrams(drafter):
+            raise OptionError(
+                "the drafter was built with the n-grams of a model; pass them, vocabulary=tasc.EnrichedVocabulary.load(folder)"
+            )
         self._tuned: Tuned | None = getattr(drafter, "tuned", None)
         if max_draft is None:
             max_draft = MAX_DRAFT if self._tuned is None else self._tuned.max_draft
@@ -223,19 +230,30 @@ def check_drafter(
             f"{source} was built with tokenizer {drafter.fingerprint}, the model has {' or '.join(sorted(fitting - {''}))}; "
             "build it again with 'tasc draft build' and the model's tokenizer"
         )
+    origin: Any = getattr(drafter, "origin", None)
+    if vocabulary is None and _holds_ngrams(drafter):
+        raise FingerprintError(
+            f"{source} was built with the n-grams of {origin.vocabulary or 'an enriched model'}, the model has none; "
+            "build it again with this model's folder as --tokenizer, and without --vocab"
+        )
+    if vocabulary is not None:
+        _check_ngrams(drafter, vocabulary, source)
+
+
+def _holds_ngrams(drafter: Any) -> bool:
     origin = getattr(drafter, "origin", None)
-    folder, digest = getattr(origin, "vocabulary", ""), getattr(origin, "ngrams", "")
-    if vocabulary is None and (folder or digest):
+    return origin is not None and bool(origin.vocabulary or origin.ngrams)
+
+
+def _check_ngrams(drafter: Any, vocabulary: "EnrichedVocabulary", source: str | Path) -> None:
+    """Refuse a drafter of other n-grams than these, or of none."""
+    origin = getattr(drafter, "origin", None)
+    if origin is not None and origin.ngrams not in ("", vocabulary.digest):
         raise FingerprintError(
-            f"{source} was built with the n-grams of {folder or 'an enriched model'}, the model has none; build it again "
-            "with this model's folder as --tokenizer, and without --vocab"
+            f"{source} was built with other n-grams, of {origin.vocabulary or 'another model'}; build it again with "
+            "'tasc draft build' and this model's folder as --tokenizer"
         )
-    if vocabulary is not None and digest not in ("", vocabulary.digest):
-        raise FingerprintError(
-            f"{source} was built with other n-grams, of {folder or 'another model'}; build it again with 'tasc draft build' "
-            "and this model's folder as --tokenizer"
-        )
-    if vocabulary is not None and drafter.vocab_size < vocabulary.size:
+    if drafter.vocab_size < vocabulary.size:
         raise FingerprintError(
             f"{source} was built without the model's n-grams; build it again with 'tasc draft build' and this model's "
             "folder as --tokenizer"
