@@ -187,6 +187,36 @@ def test_a_split_of_the_folder_that_is_read_is_not_written(data, tmp_path, name)
     assert path.read_bytes() == Path(data).read_bytes()
 
 
+def test_files_of_the_model_that_is_read_are_not_written(run_folder, data):
+    for name in (
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "enriched.json",
+        "base_tokenizer/tokenizer.json",
+    ):
+        path = run_folder / name
+        before = path.read_bytes()
+        for words in (
+            ["generate", "--model", run_folder, "--data", data],
+            ["eval", "--model", run_folder, "--data", data, "--metric", "exact"],
+            ["draft", "build", data, "--tokenizer", run_folder],
+            ["profile", "--model", run_folder],
+            ["export", "gguf", run_folder],
+        ):
+            assert "is read, and would be" in refused(*words, "-o", path)
+        assert path.read_bytes() == before
+
+
+def test_prompts_alone_are_answered(run_folder, tmp_path):
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "wake me"}\n')
+    out = tmp_path / "out.jsonl"
+    tasc("generate", "--model", run_folder, "--data", tmp_path / "prompts.jsonl", "-o", out)
+    [row] = read_predictions(out)
+    assert (row.prompt, row.reference) == ("wake me", "")
+    assert row.completion
+
+
 def test_another_file_in_the_folder_that_is_read_is_written(data, tmp_path, run_folder):
     (tmp_path / "test.jsonl").write_bytes(Path(data).read_bytes())
     out = tmp_path / "out.jsonl"

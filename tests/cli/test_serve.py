@@ -215,3 +215,40 @@ def test_counters_go_where_the_environment_says(tmp_path, monkeypatch):
 
 def test_json_needs_a_dry_run():
     assert "--json needs --dry-run" in run("run", "--drafter", "task.tasc", "--json").stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "added"),
+    [
+        ("", "--max-num-seqs 256 --max-num-batched-tokens 6400"),
+        ("--max-num-seqs 64", ""),
+        ("--max-num-seqs 128", "--max-num-batched-tokens 3200"),
+        ("--max-num-batched-tokens 4000", "--max-num-seqs 160"),
+        ("--max-num-batched-tokens=100000", "--max-num-seqs 256"),
+        ("--max_num_seqs 4 --max-num-batched-tokens 100", ""),
+    ],
+)
+def test_with_adapters_a_pass_has_room_for_every_sequence_s_draft(given, added):
+    """vLLM does not start otherwise, and its defaults are too small for drafts of 24."""
+    words = ["run", "--drafter", "task.tasc", "--dry-run", *given.split()]
+    plain = run(*words).stdout.split()
+    assert run(*words, "--enable-lora").stdout.split() == [*plain, "--enable-lora", *added.split()]
+
+
+def test_too_small_a_pass_for_adapters_is_refused():
+    words = [
+        "--drafter",
+        "task.tasc",
+        "--enable-lora",
+        "--max-num-seqs",
+        "8",
+        "--max-num-batched-tokens",
+        "199",
+        "--dry-run",
+    ]
+    assert "(--max-draft + 1) = 200, got 199" in run("run", *words).stderr
+    assert run("run", *words, "--max-draft", "23").exit_code == 0
+
+
+def test_own_options_with_underscores_do_not_go_to_vllm():
+    assert "as --max-draft; vLLM" in run("run", "--drafter", "task.tasc", "--max_draft", "5", "--dry-run").stderr

@@ -93,6 +93,19 @@ def test_a_chat_column_can_be_chosen_and_a_completion_column_goes_first(tmp_path
     assert rows == (Row("u", "a", (turn("user", "u"),)), ROW)
 
 
+def test_rows_to_answer_need_no_completion(tmp_path):
+    chat = [turn("user", "u1"), turn("assistant", "a1"), turn("user", "u2")]
+    rows = [{"prompt": "p"}, {"prompt": "p", "completion": None}, GOOD, {"messages": chat}, {"messages": chat[:2]}]
+    path = write_lines(tmp_path / "a.jsonl", *map(json.dumps, rows))
+    assert load_tasks(path, references=False).rows == (
+        Row("p", ""), Row("p", ""), ROW, Row("u2", "", tuple(chat)), Row("u1", "a1", tuple(chat[:1])),
+    )  # fmt: skip
+    with pytest.raises(DataError, match="no column 'completion'"):
+        load_tasks(path)
+    answered = write_lines(tmp_path / "b.jsonl", json.dumps({"messages": chat}))
+    assert load_tasks(answered).rows == (Row("u1", "a1", tuple(chat[:1])),)
+
+
 @pytest.mark.parametrize(
     ("messages", "reason"),
     [
@@ -101,6 +114,7 @@ def test_a_chat_column_can_be_chosen_and_a_completion_column_goes_first(tmp_path
         ([turn("user", "u")], "'messages' has no assistant turn"),
         ([turn("user", "u"), turn("assistant", " ")], "empty completion"),
         ([turn("user", None), turn("assistant", "a")], "'content' of turn 1 of 'messages' is null, expected text"),
+        ([turn("user", "u"), turn("assistant", "a") | {"tool_calls": [{}]}], "turn 2 of 'messages' has 'tool_calls'"),
         ([{"from": "human"}], "turn 1 of 'messages' is not an object with 'role' and 'content'"),
     ],
 )

@@ -19,6 +19,16 @@ def test_data_only_writes_data_and_the_base_model(tmp_path):
     assert (out / "base" / "tokenizer.json").is_file()
 
 
+@pytest.mark.parametrize("name", ["train.jsonl", "test.jsonl", "base"])
+def test_data_only_leaves_what_is_there(tmp_path, name):
+    own = tmp_path / name
+    own.write_text("mine")
+    result = CliRunner().invoke(app, ["demo", "--data-only", "-o", str(tmp_path)])
+    assert result.exit_code == 1
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert own.read_text() == "mine"
+
+
 def test_data_only_says_what_to_do_next(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["demo", "--data-only", "-o", "data"])

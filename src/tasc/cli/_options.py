@@ -21,7 +21,9 @@ SplitOption = Annotated[str | None, typer.Option(help="Split of a folder or Hub 
 BatchSizeOption = Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Rows in one forward pass.")]
 MaxNewTokensOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Most ids per output; an n-gram counts as one. Default: 1.5 x the longest reference."),
+    typer.Option(
+        min=1, help="Most ids per output; an n-gram counts as one. Default: 1.5 x the longest reference, or 256."
+    ),
 ]
 DrafterOption = Annotated[
     Path | None, typer.Option(help="Drafter file from `tasc draft build`, for the model's tokenizer.")

@@ -38,11 +38,31 @@ def load_pair(
     return tasks, held_out
 
 
+# what a folder of a model or tokenizer consists of; other files in it may be what an earlier command wrote
+_OF_A_MODEL = (
+    *("*.safetensors", "*.bin", "*.index.json", "*config.json", "*.jinja", "tokenizer*", "special_tokens_map.json"),
+    *(
+        "added_tokens.json",
+        "vocab.json",
+        "merges.txt",
+        "enriched.json",
+        "run.json",
+        "metrics.jsonl",
+        "base_tokenizer/*",
+    ),
+)
+
+
 def refuse_own_input(out: Path | None, *inputs: str | Path | None, split: str | None = None) -> None:
-    """Refuse an output file that is read as well: what was in it would be gone. Inputs may be folders of splits."""
+    """Refuse an output file that is read as well: what was in it would be gone.
+
+    Inputs may be folders: of splits, or of a model.
+    """
     from tasc.corpus.data import files_read
 
-    files = [file for given in inputs if given is not None for file in files_read(str(given), split)]
+    given = [str(one) for one in inputs if one is not None]
+    files = [file for one in given for file in files_read(one, split)]
+    files += [file for one in given for pattern in _OF_A_MODEL for file in Path(one).expanduser().glob(pattern)]
     if out is not None and out.exists() and any(file.exists() and out.samefile(file) for file in files):
         raise typer.BadParameter(f"{out} is read, and would be replaced by what is written; choose another file")
 

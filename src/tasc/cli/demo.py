@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tasc.cli._console import console, emit, progress
+from tasc.errors import OptionError
 
 if TYPE_CHECKING:
     from tasc.demo import DemoReport
@@ -48,6 +49,9 @@ def _write_data(folder: Path, *, seed: int) -> dict[str, Any]:
     from tasc.demo import copy_base, make_splits, write_splits
 
     splits = make_splits(seed)
+    for name in (*(f"{split}.jsonl" for split in splits), "base"):
+        if (folder / name).exists():
+            raise OptionError(f"{folder / name} exists; choose another folder with --output")
     paths = write_splits(splits, folder)
     return {
         "seed": seed,

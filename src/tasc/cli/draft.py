@@ -68,7 +68,7 @@ def build(
     from tasc.draft.build import build_drafter
     from tasc.vocab.tokenizer import base_of, holds_ngrams
 
-    refuse_own_input(out, data, template, split=split)
+    refuse_own_input(out, data, template, tokenizer, vocab, split=split)
     vocab = vocab or (tokenizer if holds_ngrams(tokenizer) else "")
     tasks = load_tasks(
         data,

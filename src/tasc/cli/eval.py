@@ -72,7 +72,7 @@ def command(
     _check_sources(model, data, predictions, output)
     refuse_one_file(output=output, **{"judge-file": judge_file})
     for written in (output, judge_file):
-        refuse_own_input(written, data, predictions, against, labels, template, split=split)
+        refuse_own_input(written, model, data, predictions, against, labels, template, split=split)
     if (judge_url is None) != (judge_model is None):
         raise typer.BadParameter("a judge needs both --judge-url and --judge-model")
     scorer = make_metric(metric, labels=labels, bert_model=bert_model, bert_layer=bert_layer)

@@ -137,7 +137,7 @@ def gguf(
 
     if (check is None) != (data is None):
         raise typer.BadParameter("--check and --data belong together: how many outputs to compare, and of which rows")
-    refuse_own_input(out, data, template, split=split)
+    refuse_own_input(out, run, data, template, split=split)
     compared = None
     if check is not None and data is not None:
         from tasc.corpus import load_tasks

@@ -64,12 +64,13 @@ def command(
     _check_outputs(drafter, output=output, compare=compare, record=record, cost=cost)
     refuse_one_file(output=output, record=record)
     for written in (output, record):
-        refuse_own_input(written, data, drafter, cost, template, split=split)
+        refuse_own_input(written, model, data, drafter, cost, template, split=split)
     tasks = load_tasks(
         data,
         split=split,
         prompt_column=prompt_column,
         completion_column=completion_column,
+        references=False,
         skip_bad=skip_bad,
         limit=limit,
     )

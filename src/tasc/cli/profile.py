@@ -7,6 +7,7 @@ import typer
 
 from tasc.cli import _options as options
 from tasc.cli._console import emit, progress
+from tasc.cli._tasks import refuse_own_input
 
 if TYPE_CHECKING:
     from tasc.draft.cost import StepCost
@@ -41,6 +42,7 @@ def command(
     Times passes over some tokens of each row, at several batch sizes and context lengths. `tasc generate --cost`,
     `tasc.speculative(cost=...)` and `tasc serve --cost` draft by this curve instead of a typical one.
     """
+    refuse_own_input(output, model)
     if engine == "vllm":
         from tasc.decode.vllm_profile import BATCH_SIZES, TOKENS
     else:

@@ -24,6 +24,7 @@ CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 PROPOSER = "tasc.decode.vllm.Proposer"
 OLDEST, NEWEST = (0, 32), (0, 33)
 METRICS = "tasc-metrics-"
+SEQUENCES, LEAST_TOKENS = 256, 2048  # of a pass, vLLM's default on most GPUs; the least of its defaults
 
 
 def command(
@@ -81,6 +82,9 @@ def command(
     if as_json and not dry_run:
         raise OptionError("--json needs --dry-run: a server prints its log; add --dry-run or leave --json out")
     rest = [_dashed(word) for word in ctx.args]
+    own = {name for option in ctx.command.params for name in (*option.opts, *option.secondary_opts)}
+    if wrong := [word for word in rest if word.split("=")[0] in own]:
+        raise OptionError(f"options of tasc are written with dashes, as {wrong[0]}; vLLM would not know them")
     options = ServeOptions(
         drafters=_table(drafter),
         vocabulary=None if vocab is None else os.path.abspath(vocab),
@@ -220,12 +224,42 @@ def _arguments(options: "ServeOptions", max_draft: int, rest: list[str]) -> list
         if word.split("=")[0] == "-sc" or word.startswith(("--speculative-config", "--spec-")):
             raise OptionError(f"{word} contradicts --drafter: vLLM drafts in one way at a time; leave one of them out")
     host = [] if _values(rest, "--host") else ["--host", "127.0.0.1"]
+    rest = [*rest, *_room_for_adapters(rest, max_draft)]
     speculative = {"method": "custom_class", "model": PROPOSER, "num_speculative_tokens": max_draft}
     additional, rest = _additional(rest)
     additional["tasc"] = options.to_json()
     return [
         "--speculative-config", json.dumps(speculative), "--additional-config", json.dumps(additional), *host, *rest,
     ]  # fmt: skip
+
+
+def _room_for_adapters(rest: Sequence[str], max_draft: int) -> list[str]:
+    """With LoRA vLLM (0.32) starts only if a pass has room for a whole draft of every sequence; its defaults have not."""
+    if "--enable-lora" not in rest:
+        return []
+    n_seqs, n_tokens = (_number(rest, name) for name in ("--max-num-seqs", "--max-num-batched-tokens"))
+    per_row = max_draft + 1
+    if n_seqs is None:
+        n_seqs = SEQUENCES if n_tokens is None else max(min(SEQUENCES, n_tokens // per_row), 1)
+        return [
+            *("--max-num-seqs", str(n_seqs)),
+            *(("--max-num-batched-tokens", str(n_seqs * per_row)) if n_tokens is None else ()),
+        ]
+    if n_tokens is None:
+        wanted = n_seqs * per_row
+        return ["--max-num-batched-tokens", str(wanted)] if wanted > LEAST_TOKENS else []
+    if n_tokens < n_seqs * per_row:
+        raise OptionError(
+            f"with --enable-lora vLLM needs --max-num-batched-tokens of at least --max-num-seqs x (--max-draft + 1) = "
+            f"{n_seqs * per_row}, got {n_tokens}; raise it, or lower one of the others"
+        )
+    return []
+
+
+def _number(rest: Sequence[str], name: str) -> int | None:
+    """The number that an option of vLLM's was given; None if it was not, or is no plain number: vLLM will say so."""
+    given = _values(rest, name)
+    return int(given[0]) if given and given[0].isdecimal() else None
 
 
 def _additional(rest: list[str]) -> tuple[dict[str, Any], list[str]]:

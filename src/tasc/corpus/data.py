@@ -86,6 +86,7 @@ def load_tasks(
     prompt_column: str = "prompt",
     completion_column: str = "completion",
     messages_column: str = "messages",
+    references: bool = True,
     skip_bad: bool = False,
     limit: int | None = None,
 ) -> Tasks:
@@ -101,6 +102,8 @@ def load_tasks(
         completion_column: column of the completion.
         messages_column: column of a chat, a list of `{"role", "content"}`; used for rows without a completion column.
             The last assistant turn is the completion, the turns before it the prompt, turns after it are dropped.
+        references: False for rows that are to be answered: a missing or empty completion is `""`, and a chat that does not end
+            with the assistant's turn is all prompt.
         skip_bad: leave bad rows out and count them instead of raising.
         limit: stop after so many usable rows.
 
@@ -111,7 +114,7 @@ def load_tasks(
     """
     if limit is not None and limit < 1:
         raise OptionError(f"limit must be at least 1, got {limit}")
-    columns = _Columns(prompt_column, completion_column, messages_column)
+    columns = _Columns(prompt_column, completion_column, messages_column, references)
     source, records = open_records(os.fspath(path_or_name), split)
     skipped = _Skipped(skip_bad)
     rows = tuple(islice(_rows(records, columns, skipped), limit))
@@ -144,6 +147,7 @@ class _Columns:
     prompt: str
     completion: str
     messages: str
+    references: bool
 
 
 class _Skipped:
@@ -179,21 +183,26 @@ class _BadRowError(Exception):
 
 def _row(record: dict[str, Any], columns: _Columns) -> Row:
     if columns.completion not in record and record.get(columns.messages) is not None:
-        return _chat_row(record[columns.messages], columns.messages)
+        return _chat_row(record[columns.messages], columns)
+    if not columns.references and record.get(columns.completion) is None:
+        record = record | {columns.completion: ""}
     for column in (columns.prompt, columns.completion):
         if column not in record:
             raise _BadRowError(_missing(column, record))
     prompt = _text(record[columns.prompt], repr(columns.prompt))
     completion = _text(record[columns.completion], repr(columns.completion))
-    if not completion.strip():
+    if columns.references and not completion.strip():
         raise _BadRowError(f"empty completion (column {columns.completion!r})")
     return Row(prompt, completion)
 
 
-def _chat_row(turns: Any, column: str) -> Row:
+def _chat_row(turns: Any, columns: _Columns) -> Row:
+    column = columns.messages
     if not isinstance(turns, list):
         raise _BadRowError(f"{column!r} is {_kind(turns)}, expected a list of turns with 'role' and 'content'")
     messages = tuple(_turn(turn, f"turn {number} of {column!r}") for number, turn in enumerate(turns, 1))
+    if not columns.references and messages and messages[-1]["role"] != "assistant":
+        return Row(_last_of_user(messages), "", messages)
     last = max((i for i, turn in enumerate(messages) if turn["role"] == "assistant"), default=None)
     if last is None:
         raise _BadRowError(f"{column!r} has no assistant turn, so there is no completion")
@@ -201,13 +210,18 @@ def _chat_row(turns: Any, column: str) -> Row:
     if not completion.strip():
         raise _BadRowError(f"empty completion (last assistant turn of {column!r})")
     before = messages[:last]
-    prompt = next((turn["content"] for turn in reversed(before) if turn["role"] == "user"), "")
-    return Row(prompt, completion, before)
+    return Row(_last_of_user(before), completion, before)
+
+
+def _last_of_user(messages: tuple[dict[str, str], ...]) -> str:
+    return next((turn["content"] for turn in reversed(messages) if turn["role"] == "user"), "")
 
 
 def _turn(turn: Any, where: str) -> dict[str, str]:
     if not isinstance(turn, dict) or not {"role", "content"} <= turn.keys():
         raise _BadRowError(f"{where} is not an object with 'role' and 'content'")
+    if turn.get("tool_calls"):
+        raise _BadRowError(f"{where} has 'tool_calls', of which nothing would be learnt; write them into its 'content'")
     return {key: _text(turn[key], f"{key!r} of {where}") for key in ("role", "content")}
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # room for outputs longer than any reference; a model that does not stop must not run on for long
 REFERENCE_FACTOR = 1.5
+NO_REFERENCE = 256  # ids of an output at most, where no row says how long outputs are
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +136,12 @@ def end_ids(model: "PreTrainedModel", template: Template) -> frozenset[int]:
 
 
 def default_max_new_tokens(template: Template, rows: Sequence[Row]) -> int:
-    """1.5 times the longest reference in base tokens, and the end token.
+    """1.5 times the longest reference in base tokens, and the end token; without any reference NO_REFERENCE.
 
     Base tokens also for a model with n-grams, so that one that never emits them is not cut short.
     """
     longest = max(map(len, template.encode_completions([row.completion for row in rows])), default=0)
-    return math.ceil(REFERENCE_FACTOR * longest) + 1
+    return math.ceil(REFERENCE_FACTOR * longest) + 1 if longest else NO_REFERENCE
 
 
 def adoption(outputs: Sequence[Sequence[int]], vocabulary: EnrichedVocabulary | None) -> float | None:
