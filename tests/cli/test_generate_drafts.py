@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -151,3 +152,16 @@ def test_profile(folder, tmp_path):
 def test_profile_wrong_usage(folder):
     assert "whole numbers" in tasc_("profile", "--model", folder, "--tokens", "1,x", code=2).output
     assert "must begin with 1" in tasc_("profile", "--model", folder, "--tokens", "2,4", code=1).output
+
+
+def test_an_engine_that_does_not_start_is_said_in_one_line(monkeypatch):
+    def llm(**options):
+        assert options["trust_remote_code"] is True
+        raise ValueError("Available memory on node 0 (9.41/11.21 GiB)\nand 40 lines more")
+
+    monkeypatch.setattr("tasc.decode.vllm_profile.import_module", lambda _: SimpleNamespace(LLM=llm))
+    words = ["profile", "--model", "run", "--engine", "vllm"]
+    said = tasc_(*words, "--trust-remote-code", code=1).stderr
+    assert said.count("\n") == 1
+    assert "run: vLLM did not start (Available memory on node 0 (9.41/11.21 GiB)); its log says why" in said
+    assert "vLLM chooses the device itself" in tasc_(*words, "--device", "cpu", code=2).output

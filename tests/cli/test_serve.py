@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from tasc.cli import main, serve
 from tasc.corpus import load_tokenizer
 from tasc.draft import build_drafter
+from tasc.draft.cost import StepCost
 from tiny import byte_level_bpe
 from tiny_models import make_tasks, tiny_model
 
@@ -252,3 +253,12 @@ def test_too_small_a_pass_for_adapters_is_refused():
 
 def test_own_options_with_underscores_do_not_go_to_vllm():
     assert "as --max-draft; vLLM" in run("run", "--drafter", "task.tasc", "--max_draft", "5", "--dry-run").stderr
+
+
+def test_a_curve_that_was_not_measured_in_vllm_is_taken_with_a_warning(place):
+    words = ["--drafter", "task.tasc", "--cost", "cost.json", "--dry-run"]
+    for about, warned in (({}, True), ({"engine": "vllm 0.32.0"}, False)):
+        StepCost((1, 2), (1,), (0,), [[[1.0, 1.0]]], about=about).save(place / "cost.json")
+        result = run("run", *words)
+        assert result.exit_code == 0
+        assert ("cost.json was not measured in vLLM" in result.stderr) == warned

@@ -76,8 +76,16 @@ def command(
     if (judge_url is None) != (judge_model is None):
         raise typer.BadParameter("a judge needs both --judge-url and --judge-model")
     scorer = make_metric(metric, labels=labels, bert_model=bert_model, bert_layer=bert_layer)
-    columns = {"prompt_column": prompt_column, "completion_column": completion_column}
-    tasks = None if data is None else load_tasks(data, split=split, skip_bad=skip_bad, limit=limit, **columns)
+    tasks = None
+    if data is not None:
+        tasks = load_tasks(
+            data,
+            split=split,
+            prompt_column=prompt_column,
+            completion_column=completion_column,
+            skip_bad=skip_bad,
+            limit=limit,
+        )
     if predictions is not None:
         rows, speed = _from_file(predictions, tasks, limit)
     else:

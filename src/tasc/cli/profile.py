@@ -54,7 +54,9 @@ def command(
         _numbers("contexts", contexts),
     ]
     if engine == "vllm":
-        cost = _in_vllm(model, axes, repeats, dtype)
+        if device != "auto":
+            raise typer.BadParameter("vLLM chooses the device itself; leave --device out")
+        cost = _in_vllm(model, axes, repeats, dtype=dtype, trust_remote_code=trust_remote_code)
     else:
         cost = _in_transformers(model, axes, repeats, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     if output is not None:
@@ -62,12 +64,12 @@ def command(
     emit({"output": output, **cost.to_json()}, as_json=as_json, human=lambda: _table(cost, output))
 
 
-def _in_vllm(model: str, axes: list[list[int]], repeats: int, dtype: str) -> "StepCost":
+def _in_vllm(model: str, axes: list[list[int]], repeats: int, **options: Any) -> "StepCost":
     from tasc.decode.vllm_profile import profile_vllm
 
     with progress(f"timing {model}", total=None, unit="passes") as advance:
         return profile_vllm(
-            model, tokens=axes[0], batch_sizes=axes[1], contexts=axes[2], repeats=repeats, dtype=dtype, progress=advance
+            model, tokens=axes[0], batch_sizes=axes[1], contexts=axes[2], repeats=repeats, progress=advance, **options
         )
 
 

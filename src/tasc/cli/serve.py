@@ -160,8 +160,10 @@ def _check(options: "ServeOptions", model: str, rest: Sequence[str]) -> int:
     names = _values(rest, "--served-model-name") or [model]
     if "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in os.environ:  # adapters may come later
         check_names(list(options.drafters), [*names, *_adapters(rest)])
-    if options.cost:
-        StepCost.load(options.cost)
+    if options.cost and "engine" not in StepCost.load(options.cost).about:
+        warn(
+            f"{options.cost} was not measured in vLLM, where a step costs more; 'tasc profile --engine vllm' does that"
+        )
     n_ids = _n_ids(model, trust_remote_code="--trust-remote-code" in rest)
     drafters, _ = load_drafters(options, model, n_ids, (_values(rest, "--tokenizer") or [None])[0])
     return max(MAX_DRAFT if one.tuned is None else one.tuned.max_draft for one in drafters.values())

@@ -136,7 +136,7 @@ def _check(config: Any, synced: Any, model_kwargs: dict[str, Any]) -> None:
         "use_cache=False": config.use_cache is False,
     }
     unknown = [name for name, value in model_kwargs.items() if name not in _OURS and value is not None]
-    named = [name for name, found in wrong.items() if found] + unknown
+    named = list(dict.fromkeys([name for name, found in wrong.items() if found] + unknown))
     if named:
         raise OptionError(f"decoding with drafts does not support {', '.join(named)}; leave it out or pass no drafter")
     cache = model_kwargs.get(cache_name(model_kwargs))

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from tasc.draft.cost import StepCost
-from tasc.errors import MissingExtraError, OptionError
+from tasc.errors import MissingExtraError, ModelError, OptionError
 
 TOKENS, BATCH_SIZES, CONTEXTS = (1, 2, 4, 8, 16, 25), (1, 8, 32), (64, 256)
 # of one row, its share of starting requests included: measured with a proposer fed as vLLM feeds it (dev/LOG.md)
@@ -42,6 +42,7 @@ def profile_vllm(
     contexts: Sequence[int] = CONTEXTS,
     repeats: int = 15,
     dtype: str = "auto",
+    trust_remote_code: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> StepCost:
     """Time the steps of an engine in this process: scheduling, the pass, sampling, detokenising.
@@ -52,11 +53,12 @@ def profile_vllm(
         batch_sizes: rows in a pass, ascending.
         contexts: tokens of each row before, ascending; those that do not fit into the model are left out.
         repeats: steps of each size; the fastest counts.
-        dtype: as for vLLM.
+        dtype, trust_remote_code: as for vLLM.
         progress: called with the number of steps done.
 
     Raises:
         MissingExtraError: vLLM is not installed.
+        ModelError: vLLM does not start with the model.
         OptionError: a list that does not ascend, or no context fits into the model.
     """
     if repeats < 1:
@@ -67,13 +69,22 @@ def profile_vllm(
         vllm: Any = import_module("vllm")
     except ImportError as error:
         raise MissingExtraError("vLLM is not installed: pip install 'tasc-lm[vllm]'") from error
-    with _hidden("llvmlite.binding.ffi"):
-        llm = vllm.LLM(
-            model=model, dtype=dtype, enable_prefix_caching=False, max_num_seqs=max(batch_sizes), disable_log_stats=True,
-            speculative_config={
-                "method": "custom_class", "model": f"{__name__}.Probe", "num_speculative_tokens": max(max(tokens) - 1, 1),
-            },
-        )  # fmt: skip
+    speculative = {
+        "method": "custom_class",
+        "model": f"{__name__}.Probe",
+        "num_speculative_tokens": max(max(tokens) - 1, 1),
+    }
+    try:
+        with _hidden("llvmlite.binding.ffi"):
+            llm = vllm.LLM(
+                model=model, dtype=dtype, trust_remote_code=trust_remote_code, enable_prefix_caching=False,
+                max_num_seqs=max(batch_sizes), disable_log_stats=True, speculative_config=speculative,
+            )  # fmt: skip
+    except (ValueError, RuntimeError, OSError) as error:
+        raise ModelError(
+            f"{model}: vLLM did not start ({str(error).splitlines()[0]}); its log says why, and where memory is short on a CPU "
+            "VLLM_CPU_KVCACHE_SPACE=1 asks for less"
+        ) from error
     longest = llm.llm_engine.model_config.max_model_len
     room = 4 * (repeats + 2) * len(tokens) + max(tokens)  # twice what is needed where no token is accepted
     fitting = [context for context in contexts if context + room <= longest]
