@@ -254,6 +254,8 @@ def test_a_window_that_is_never_reached_is_no_obstacle():
         (dict(output_hidden_states=True, return_dict_in_generate=True), "output_hidden_states"),
         (dict(use_cache=False), "use_cache"),
         (dict(synced_gpus=True), "synced_gpus"),
+        (dict(penalty_alpha=0.6, top_k=4), "penalty_alpha"),
+        (dict(dola_layers="low"), "dola_layers"),
     ],
 )
 def test_options_that_drafts_do_not_support(llama, options, says):

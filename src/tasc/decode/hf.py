@@ -130,6 +130,8 @@ def _given_to_generate(name: str) -> Any:
 def _check(config: Any, synced: Any, model_kwargs: dict[str, Any]) -> None:
     wrong = {
         "num_beams": config.num_beams is not None and config.num_beams > 1,
+        "penalty_alpha": getattr(config, "penalty_alpha", None),
+        "dola_layers": getattr(config, "dola_layers", None),
         "output_attentions": config.output_attentions,
         "output_hidden_states": config.output_hidden_states,
         "synced_gpus": synced,

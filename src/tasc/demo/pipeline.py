@@ -344,7 +344,14 @@ class _Demo:
         from tasc.train import finetune
 
         base, tokenizer = load_base()
+        done = 0
         with self.progress(f"fine-tuning: {name}", total=self.scale.steps, unit="steps") as advance:
+
+            def on_record(record: dict[str, Any]) -> None:
+                nonlocal done
+                advance(record["step"] - done)  # a run that goes on begins with the steps that it has
+                done = record["step"]
+
             report = finetune(
                 base,
                 splits["train"],
@@ -362,7 +369,7 @@ class _Demo:
                 max_length=256,
                 seed=self.seed,
                 cpu=True,
-                on_record=lambda record: advance(1) if "loss" in record else None,
+                on_record=on_record,
             )
         self.note(
             f"{name}: {report.tokens_per_output:.1f} target tokens per output, validation loss "
