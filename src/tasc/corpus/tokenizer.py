@@ -17,8 +17,8 @@ from tasc.files import read_json, write_json
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-# what decides the ids of a text when no special tokens are added; decoder, post-processor, truncation, padding do not
 BASE_FOLDER = "base_tokenizer"  # within the folder of a model with n-grams
+# what decides the ids of a text when no special tokens are added; decoder, post-processor, truncation, padding do not
 _DECIDES_IDS = ("normalizer", "pre_tokenizer", "added_tokens", "model")
 # by the digest of the serialised tokenizer: a tokenizer can be changed, and bringing a large one in order takes a second
 _known_fingerprints: dict[bytes, str] = {}
