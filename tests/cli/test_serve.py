@@ -236,6 +236,12 @@ def test_with_adapters_a_pass_has_room_for_every_sequence_s_draft(given, added):
     assert run(*words, "--enable-lora").stdout.split() == [*plain, "--enable-lora", *added.split()]
 
 
+def test_names_may_stand_in_vllm_s_own_file():
+    words = ["run", "--drafter", "named=task.tasc", "--dry-run"]
+    assert "served are run" in run(*words).stderr
+    assert run(*words, "--config", "vllm.yaml").exit_code == 0
+
+
 def test_too_small_a_pass_for_adapters_is_refused():
     words = [
         "--drafter",

@@ -158,7 +158,8 @@ def _check(options: "ServeOptions", model: str, rest: Sequence[str]) -> int:
     from tasc.draft.cost import StepCost
 
     names = _values(rest, "--served-model-name") or [model]
-    if "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in os.environ:  # adapters may come later
+    # adapters may come later, and names stand in vLLM's own file; then the proposer looks at them
+    if "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in os.environ and not _values(rest, "--config"):
         check_names(list(options.drafters), [*names, *_adapters(rest)])
     if options.cost and "engine" not in StepCost.load(options.cost).about:
         warn(

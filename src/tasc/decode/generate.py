@@ -89,7 +89,7 @@ def generate(
 
     Raises:
         OptionError: `max_new_tokens` or `batch_size` below 1, no end token.
-        DataError: there is no prompt, or an empty one.
+        DataError: there is no prompt, an empty one, or one with ids that the model does not have.
         ModelError: a prompt does not fit into the model, or the model cannot be decoded this way.
 
     Examples:
@@ -100,7 +100,7 @@ def generate(
     """
     import torch
 
-    end_ids = frozenset([eos_id] if isinstance(eos_id, int) else eos_id)
+    end_ids = frozenset([eos_id] if isinstance(eos_id, int) else eos_id or ())
     _check_options(max_new_tokens, batch_size, end_ids)
     _check_model(model, vocabulary)
     limits = _limits(model, prompts, max_new_tokens)
@@ -198,11 +198,17 @@ def _limits(model: "PreTrainedModel", prompts: Sequence[Sequence[int]], max_new_
     """The most ids each row may get: `max_new_tokens`, or what its prompt leaves of the model's positions."""
     if not prompts:
         raise DataError("generation needs at least one prompt, got none; check the data file")
+    n_rows = model.config.get_text_config().vocab_size
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     limits = []
     for row, prompt in enumerate(prompts):
         if not prompt:
             raise DataError(f"prompt {row} has no tokens; give every row a prompt or use a template with a BOS token")
+        if not 0 <= min(prompt) <= max(prompt) < n_rows:
+            raise DataError(
+                f"prompt {row} has ids from {min(prompt)} to {max(prompt)}, the model those from 0 to {n_rows - 1}; encode it "
+                "with the model's tokenizer"
+            )
         # the last generated id is never fed back, so it needs no position
         room = positions - len(prompt) + 1 if positions and positions > 0 else max_new_tokens  # XLNet says -1
         if room < 1:
