@@ -40,17 +40,9 @@ def load_pair(
 
 # what a folder of a model or tokenizer consists of; other files in it may be what an earlier command wrote
 _OF_A_MODEL = (
-    *("*.safetensors", "*.bin", "*.index.json", "*config.json", "*.jinja", "tokenizer*", "special_tokens_map.json"),
-    *(
-        "added_tokens.json",
-        "vocab.json",
-        "merges.txt",
-        "enriched.json",
-        "run.json",
-        "metrics.jsonl",
-        "base_tokenizer/*",
-    ),
-)
+    "*.safetensors", "*.bin", "*.index.json", "*config.json", "*.jinja", "tokenizer*", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "merges.txt", "enriched.json", "run.json", "metrics.jsonl", "base_tokenizer/*",
+)  # fmt: skip
 
 
 def refuse_own_input(out: Path | None, *inputs: str | Path | None, split: str | None = None) -> None:

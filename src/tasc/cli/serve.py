@@ -242,15 +242,12 @@ def _room_for_adapters(rest: Sequence[str], max_draft: int) -> list[str]:
         return []
     n_seqs, n_tokens = (_number(rest, name) for name in ("--max-num-seqs", "--max-num-batched-tokens"))
     per_row = max_draft + 1
-    if n_seqs is None:
-        n_seqs = SEQUENCES if n_tokens is None else max(min(SEQUENCES, n_tokens // per_row), 1)
-        return [
-            *("--max-num-seqs", str(n_seqs)),
-            *(("--max-num-batched-tokens", str(n_seqs * per_row)) if n_tokens is None else ()),
-        ]
     if n_tokens is None:
-        wanted = n_seqs * per_row
-        return ["--max-num-batched-tokens", str(wanted)] if wanted > LEAST_TOKENS else []
+        added = ["--max-num-seqs", str(SEQUENCES)] if n_seqs is None else []
+        wanted = per_row * (n_seqs or SEQUENCES)
+        return [*added, "--max-num-batched-tokens", str(wanted)] if wanted > LEAST_TOKENS else added
+    if n_seqs is None:
+        return ["--max-num-seqs", str(max(min(SEQUENCES, n_tokens // per_row), 1))]
     if n_tokens < n_seqs * per_row:
         raise OptionError(
             f"with --enable-lora vLLM needs --max-num-batched-tokens of at least --max-num-seqs x (--max-draft + 1) = "
