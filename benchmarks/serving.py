@@ -226,7 +226,7 @@ def measure(served: Served, rounds: int, notes: Sequence[str]) -> dict[str, Any]
         "requests": dict(zip(map(str, CONCURRENCY), counts, strict=True)), "warm_up": n_warm, "max_tokens": limit,
         "rounds": rounds, "notes": list(notes),
         "systems": [
-            {"system": s.name, "model": s.model, "command": named(s.command), "at": {str(c): r for c, r in s.found.items()}}
+            {"system": s.name, "model": s.model, "command": named(s.command, served.folder), "at": {str(c): r for c, r in s.found.items()}}
             for s in found
         ],
     }  # fmt: skip
@@ -247,9 +247,10 @@ def one_round(found: Sequence[System], rows: Sequence[list[int]], concurrency: i
         system.found[concurrency][-1]["different"] = different
 
 
-def named(command: Sequence[str]) -> str:
-    """A command without this machine's folders."""
-    return " ".join(word.replace(str(ROOT), ".").replace(sys.executable, "python") for word in command)
+def named(command: Sequence[str], models: Path) -> str:
+    """A command without this machine's folders; `models` may lie anywhere."""
+    words = " ".join(command).replace(str(models), f"./.work/serving/{models.name}")
+    return words.replace(str(ROOT), ".").replace(sys.executable, "python")
 
 
 def measured(system: System, prompts: Sequence[list[int]], concurrency: int, limit: int) -> dict[str, Any]:
