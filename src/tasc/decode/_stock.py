@@ -15,7 +15,7 @@ from transformers.generation.logits_process import LogitsProcessor, LogitsProces
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
 from tasc.decode._signature import own_model
-from tasc.decode.speculate import Greedy, Row
+from tasc.decode.speculate import Greedy, Row, note_draft, take
 from tasc.errors import ModelError
 
 if TYPE_CHECKING:
@@ -85,6 +85,9 @@ class _Watch(StoppingCriteria):
         now = time.perf_counter()
         live = [(row, token) for row, token in zip(self.rows, tokens, strict=True) if not row.done]
         for row, token in live:
-            row.take_plain(token, token in self.greedy.end_ids, (now - self.last) / len(live))
+            note_draft(row, [], b"")
+            take(row, [], [token], self.greedy)
+            row.verify_seconds += (now - self.last) / len(live)
+            row.prefill_seconds = row.prefill_seconds or row.verify_seconds  # the prompt's pass is the first
         self.last = now
         return torch.tensor([row.done for row in self.rows], device=input_ids.device)

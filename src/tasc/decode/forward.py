@@ -203,10 +203,8 @@ def _rope_limit(config: Any) -> int | None:
     """
     config = config.get_text_config(decoder=True)
     found = getattr(config, "rope_parameters", None) or {}
-    kinds = [
-        found,
-        *(value for value in found.values() if isinstance(value, dict)),
-    ]  # one for all layers, or one for each type
+    # one kind for all layers, or one for each type of layer
+    kinds = [found, *(value for value in found.values() if isinstance(value, dict))]
     return min(
         (
             kind.get("original_max_position_embeddings") or config.max_position_embeddings

@@ -59,16 +59,6 @@ class Row:
         """Whether no pass is left to do for it."""
         return self.ended or len(self.ids) >= self.limit
 
-    def take_plain(self, token: int, ended: bool, seconds: float) -> None:
-        """What a pass without a draft brought, and its share of the time."""
-        self.ids.append(token)
-        self.ended = ended
-        self.drafted.append(0)
-        self.accepted.append(0)
-        self.sources.append(b"")
-        self.verify_seconds += seconds
-        self.prefill_seconds = self.prefill_seconds or seconds
-
     def recorded(self, slot: int) -> Recorded:
         """The request for a log; `slot` is its place in its batch."""
         return Recorded(
@@ -159,7 +149,7 @@ def speculate(
     forward.advance([-1 - len(draft) for draft in drafts])
     while True:
         brought = choice(logits, live, drafts, first)
-        produced = [_take(row, draft, ids, choice) for row, draft, ids in zip(live, drafts, brought, strict=True)]
+        produced = [take(row, draft, ids, choice) for row, draft, ids in zip(live, drafts, brought, strict=True)]
         if control is not None:
             control.observe(produced)
         forward.advance(produced)
@@ -186,17 +176,17 @@ def speculate(
 def _drafts(rows: Sequence[Row], control: Control | None, *, fed: int) -> list[list[int]]:
     """The ids to verify behind each row's last token, as far as they are worth it."""
     if control is None:
-        return [_note(row, [], b"") for row in rows]
+        return [note_draft(row, [], b"") for row in rows]
     # the prompt as the drafter saw it, so that a replay, which knows no other, decides the same
     context = max(len(row.seen) + len(row.ids) for row in rows)
     if not control.drafting:
         control.lengths([()] * len(rows), context=context, fed=fed)
-        return [_note(row, [], b"") for row in rows]
+        return [note_draft(row, [], b"") for row in rows]
     # the target adds a token of its own to whatever it accepts
     proposed = [_propose(row, min(control.max_draft, row.limit - len(row.ids) - 1)) for row in rows]
     lengths = control.lengths([draft[2] for draft in proposed], context=context, fed=fed)
     return [
-        _note(row, draft[0][:n].tolist(), draft[1][:n].tobytes()) if n else _note(row, [], b"")
+        note_draft(row, draft[0][:n].tolist(), draft[1][:n].tobytes()) if n else note_draft(row, [], b"")
         for row, draft, n in zip(rows, proposed, lengths, strict=True)
     ]
 
@@ -205,13 +195,14 @@ def _propose(row: Row, most: int) -> Any:
     return ((), (), ()) if row.state is None or most < 1 else row.state.propose(most)
 
 
-def _note(row: Row, draft: list[int], sources: bytes) -> list[int]:
+def note_draft(row: Row, draft: list[int], sources: bytes) -> list[int]:
+    """Write down what a pass verifies of a row's draft; returns the draft."""
     row.drafted.append(len(draft))
     row.sources.append(sources)
     return draft
 
 
-def _take(row: Row, draft: list[int], ids: list[int], choice: Choice) -> int:
+def take(row: Row, draft: list[int], ids: list[int], choice: Choice) -> int:
     """Give the row what a pass brought it; returns how many ids."""
     n, row.ended = choice.keep(row, ids)
     new = ids[:n]
