@@ -49,6 +49,15 @@ def njit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     return numba.njit(**options)(function)
 
 
+def inner(function: F) -> F:
+    """A kernel that other kernels call and that allocates nothing: compiled into each of them, without reference counts.
+
+    numba counts the references to every array that is handed over or sliced, by atomic instructions: two fifths of the time
+    of a draft (dev/LOG.md, 2026-11-27). `_nrt=False` is what numba itself marks such functions with.
+    """
+    return njit(function, forceinline=True, _nrt=False)
+
+
 def _stamp(kernel: Any, function: Callable[..., Any]) -> bool:
     """Makes the cached code depend on the folder's kernels; False where this numba offers no way to."""
     cache_file = getattr(getattr(kernel, "_cache", None), "_cache_file", None)

@@ -8,13 +8,13 @@ from numba.core import types
 from numba.extending import intrinsic
 from numba.np.numpy_support import carray
 
-from tasc._numba import njit
+from tasc._numba import inner, njit
 from tasc.draft._features import FEATURES, describe, score, source_of
 from tasc.draft._request import FRAME, N_TEXT, OUTPUT, PLACE, UNUSED, advance, append, extend, text_at, variant_of
 from tasc.draft._sources import LEVELS, MOST, NUMBERS, add, after_cursor, from_corpus, from_text
 
 
-@njit
+@inner
 def candidates(
     tokens,
     suffixes,
@@ -33,8 +33,10 @@ def candidates(
     masses,
 ):
     """Fill `found` (int32[MOST]) and `features` (int32[MOST + 1, FEATURES]); how many candidates there are."""
-    found[:] = -1
-    numbers[:] = 0.0
+    for k in range(MOST):
+        found[k] = -1
+        for line in range(NUMBERS):
+            numbers[line, k] = 0.0
     n = 0
     usual, raw = after_cursor(state, frame)
     if usual >= 0:
@@ -62,9 +64,10 @@ def propose(
     wanted,
     least,
     drafted,
+    sources,
     chances,
 ):
-    """Draft a chain: `drafted` gets tokens and sources, int32[2, wanted], `chances` probabilities; how many there are.
+    """Draft a chain: `drafted`, `sources` and `chances` get its tokens, where each is from and its probability; how many.
 
     The chain ends at the end token, or when all of it together is less likely than `least`. Nothing follows an end token.
     """
@@ -104,7 +107,7 @@ def propose(
         if reached < least:
             break
         token = found[best]
-        drafted[0, made], drafted[1, made], chances[made] = token, source_of(features, numbers, best), chance
+        drafted[made], sources[made], chances[made] = token, source_of(features, numbers, best), chance
         made += 1
         if token == eos_id or made == wanted:
             break
@@ -130,7 +133,7 @@ def _int32_at(_, address):
 @njit(nogil=True)
 def extend_and_propose(
     tokens, suffixes, ids, starts, steps, variants, memo, weights, places, sizes, start_id, eos_id, text, rows, begins,
-    ends, most, least, drafted, chances, made,
+    ends, most, least, drafted, sources, chances, made,
 ):  # fmt: skip
     """`extend` and `propose` of each of many requests, whose memories lie at the addresses `places`; see `mixture.py`."""
     for k in range(len(places)):
@@ -138,7 +141,7 @@ def extend_and_propose(
         extend(tokens, suffixes, ids, starts, steps, variants, memo, state, text[rows[k], begins[k] : ends[k]])
         made[k] = propose(
             tokens, suffixes, ids, starts, steps, variants, memo, weights, state, start_id, eos_id, most[k], least,
-            drafted[k], chances[k],
+            drafted[k], sources[k], chances[k],
         )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from tasc._numba import njit
+from tasc._numba import inner
 from tasc.draft._request import (
     HIGHS,
     LOWS,
@@ -53,7 +53,7 @@ STARTS = tuple(sum(SIZES[:k]) for k in range(FEATURES))
 FROM_CORPUS, FROM_SIMILAR, FROM_PROMPT, FROM_OUTPUT, FROM_SEEN = 0, 1, 2, 3, 4
 
 
-@njit
+@inner
 def p_bin(p, bins):
     """Half octaves of a probability: bins - 1 for 1, 1 for tiny ones, 0 for 0."""
     if p <= 0.0:
@@ -65,7 +65,7 @@ def p_bin(p, bins):
     return place if place < bins - 1 else bins - 1
 
 
-@njit
+@inner
 def length_bin(n):
     """Contexts of 0-1, 2, 3, 4-5, 6-8, 9-14 and more tokens."""
     if n <= 3:
@@ -73,13 +73,13 @@ def length_bin(n):
     return 3 if n <= 5 else 4 if n <= 8 else 5 if n <= 14 else 6
 
 
-@njit
+@inner
 def size_bin(n):
     """Contexts seen once, 2-3, 4-31 times and more often."""
     return 0 if n <= 1 else 1 if n < 4 else 2 if n < 32 else 3
 
 
-@njit
+@inner
 def match_bin(n):
     """Matches of 0, 1, 2, 3-4, 5-8 tokens and longer ones."""
     if n <= 2:
@@ -87,7 +87,7 @@ def match_bin(n):
     return 3 if n <= 4 else 4 if n <= 8 else 5
 
 
-@njit
+@inner
 def own_bin(n):
     """Matches of 0, 1, 2, 3, 4-5, 6-8, 9-14 tokens and longer ones."""
     if n <= 3:
@@ -95,7 +95,7 @@ def own_bin(n):
     return 4 if n <= 5 else 5 if n <= 8 else 6 if n <= 14 else 7
 
 
-@njit
+@inner
 def held_in_prompt(state, entry):
     """Whether a variant stands in the prompt: 0 no, 1 copied already, 2 not copied yet. `entry`: its place in the table."""
     if state[entry] == 0:
@@ -113,7 +113,7 @@ def held_in_prompt(state, entry):
     return held
 
 
-@njit
+@inner
 def describe(variants, state, frame, found, n, usual, raw, longest, votes, numbers, features):
     """Fill `features` (int32[MOST + 1, FEATURES]): a line per candidate; the last one begins with the context."""
     top = frame[TOP]
@@ -143,7 +143,7 @@ def describe(variants, state, frame, found, n, usual, raw, longest, votes, numbe
     features[MOST, 0] = context
 
 
-@njit
+@inner
 def score(weights, features, n, scores):
     """The best candidate and its probability; `scores` gets the probabilities, "none of them" at n."""
     best = 0
@@ -165,7 +165,7 @@ def score(weights, features, n, scores):
     return best, scores[best]
 
 
-@njit
+@inner
 def source_of(features, numbers, best):
     """Where a candidate came from: what else than the corpus spoke for it, if the corpus did not expect it."""
     p = features[best, 1] % P_BINS

@@ -2,26 +2,26 @@
 
 A part is suffixes[low:high], all with the same first `depth` tokens. Two tables of the process remember what was asked
 last: `memo` the most frequent followers of a part, `steps` the part that is left with one token more. The answers do not
-depend on them. A question has one line where its answer belongs; small kernels look there, and only what is missing is
-worked out by the large ones, because numba hands over arrays slowly.
+depend on them. A question has one line where its answer belongs.
 
 The file's arrays are checked when they are loaded: `suffixes` holds positions of `tokens`; positions made from them are
 compared with the length here.
 """
 
-from tasc._numba import njit
+from tasc._numba import inner
 
 KEPT = 8  # followers that are remembered of a part, most frequent first
 SAMPLES = 64  # suffixes looked at in a larger part: a follower with 1 / SAMPLES of it is found for certain
-# a line of `memo`: low, high, depth, distinct followers, number kept, then their tokens, counts, and the lows of their parts
-LOW, HIGH, DEPTH, DISTINCT, N_KEPT, TOKENS = 0, 1, 2, 3, 4, 5
+# a line of `memo`: low, high, depth, distinct followers, number kept, then their tokens, counts, and the lows of their parts;
+# as long as two lines of the processor's cache, one of `steps` as half of one
+LOW, HIGH, DEPTH, DISTINCT, N_KEPT, TOKENS = 0, 1, 2, 3, 4, 8
 COUNTS = TOKENS + KEPT
 LOWS = COUNTS + KEPT
 LINE = LOWS + KEPT
-STEP = 6  # numbers in a line of `steps`: low, high, depth, token, then low and high of the child
+STEP = 8  # numbers in a line of `steps`: low, high, depth, token, then low and high of the child
 
 
-@njit
+@inner
 def narrow(tokens, suffixes, low, high, depth, token):
     """The part of suffixes[low:high], all with the same first `depth` tokens, where `token` comes next: (low, high)."""
     n = len(tokens)
@@ -36,7 +36,7 @@ def narrow(tokens, suffixes, low, high, depth, token):
     return a, _end(tokens, suffixes, a, high, depth, token)
 
 
-@njit
+@inner
 def _end(tokens, suffixes, low, high, depth, token):
     """Where the suffixes with `token` at `depth` end, given that those before `low` are smaller."""
     n = len(tokens)
@@ -61,7 +61,7 @@ def _end(tokens, suffixes, low, high, depth, token):
     return a
 
 
-@njit
+@inner
 def _begin(tokens, suffixes, low, high, depth, token):
     """Where the suffixes with `token` at `depth` begin, given that the one at `high` has it."""
     n = len(tokens)
@@ -85,7 +85,7 @@ def _begin(tokens, suffixes, low, high, depth, token):
     return b
 
 
-@njit
+@inner
 def first_part(ids, starts, token):
     """The suffixes that begin with `token`: (low, high). `ids` are the tokens that occur, ascending."""
     a, b = 0, len(ids)
@@ -100,20 +100,20 @@ def first_part(ids, starts, token):
     return starts[a], starts[a + 1]
 
 
-@njit
+@inner
 def line_at(memo, low, high, depth):
     """The line of `memo` where the followers of this part belong."""
     mixed = ((low * 0x9E3779B1 + high) * 0x85EBCA77 + depth) * 0xC2B2AE3D
     return (mixed >> 20) & (len(memo) - 1)
 
 
-@njit
+@inner
 def is_listed(memo, at, low, high, depth):
     """Whether the line holds the followers of this part."""
     return memo[at, LOW] == low and memo[at, HIGH] == high and memo[at, DEPTH] == depth
 
 
-@njit
+@inner
 def list_followers(tokens, suffixes, memo, at, low, high, depth):
     """Write the most frequent followers of a part into a line, ties in order of the ids.
 
@@ -138,7 +138,7 @@ def list_followers(tokens, suffixes, memo, at, low, high, depth):
     line[LOW], line[HIGH], line[DEPTH], line[DISTINCT], line[N_KEPT] = low, high, depth, distinct, kept
 
 
-@njit
+@inner
 def _keep(line, kept, token, count, low):
     """Insert a follower into the line, which stays sorted by falling count; returns how many are kept."""
     if kept == KEPT and count <= line[COUNTS + KEPT - 1]:
@@ -153,20 +153,20 @@ def _keep(line, kept, token, count, low):
     return kept + 1 if kept < KEPT else kept
 
 
-@njit
+@inner
 def step_at(steps, low, high, depth, token):
     """The line of `steps` where the answer to this question belongs."""
     mixed = (((low * 0x9E3779B1 + high) * 0x85EBCA77 + depth) * 0xC2B2AE3D + token) * 0x27D4EB2F
     return (mixed >> 24) & (len(steps) - 1)
 
 
-@njit
+@inner
 def is_known(steps, at, low, high, depth, token):
     """Whether the line answers this question."""
     return steps[at, 0] == low and steps[at, 1] == high and steps[at, 2] == depth and steps[at, 3] == token
 
 
-@njit
+@inner
 def answer(tokens, suffixes, ids, starts, steps, at, low, high, depth, token):
     """Find the part of suffixes[low:high] with `token` next and write it into the line.
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tasc._numba import njit
+from tasc._numba import inner, njit
 
 TERMS = 16  # terms kept of a prompt
 READ = 64  # distinct tokens of a prompt that compete for them
@@ -12,7 +12,7 @@ VISITED = 5_000  # postings read for a query; the rarest terms come first
 SURE = 0.999  # for what floats round off
 
 
-@njit
+@inner
 def _behind(prompt, prefix):
     """Where a prompt goes on behind the prefix; 0 if it was not made with the template of the rows."""
     begin = 0
@@ -71,7 +71,7 @@ def fill_postings(terms, per_row, places, postings):
             places[term] += 1
 
 
-@njit
+@inner
 def idf(n_rows, rows_with_term):
     """Inverse document frequency, smoothed."""
     return math.log(1.0 + n_rows / (1.0 + rows_with_term))
@@ -104,7 +104,7 @@ def query_terms(prompt, prefix, terms):
     return _keep_highest(distinct[:n], TERMS, terms)
 
 
-@njit
+@inner
 def token_in(distinct, n, token):
     """Whether the token is among the first n."""
     known = False

@@ -9,7 +9,7 @@ Tokens are compared by their variant (" Paris", "Paris", "paris" are one), `vari
 
 import numpy as np
 
-from tasc._numba import njit
+from tasc._numba import inner, njit
 from tasc.draft._index import COUNTS, DISTINCT, N_KEPT, SAMPLES, TOKENS, answer, is_known, is_listed, line_at, step_at
 from tasc.draft._index import LOWS as FOLLOWERS_LOWS
 
@@ -46,19 +46,19 @@ UNUSED, USED, OUTPUT = (
 )  # kinds: prompt not yet copied, prompt copied, generated; above 0: weight of a similar row
 
 
-@njit
+@inner
 def variant_of(variants, token):
     """What a token is compared by; an id beyond the vocabulary stands for itself."""
     return variants[token] if 0 <= token < len(variants) else token
 
 
-@njit
+@inner
 def text_at(state):
     """Where the text begins."""
     return HEAD + ENTRY * state[BUCKETS]
 
 
-@njit
+@inner
 def entry_of(state, variant):
     """The place of a variant's entry in the table, or that of the free entry where it belongs."""
     mask = state[BUCKETS] - 1
@@ -71,7 +71,7 @@ def entry_of(state, variant):
         bucket = (bucket + 1) & mask
 
 
-@njit
+@inner
 def append(state, token, variant, kind):
     """Put a token at the end of the text."""
     place = state[N_TEXT]
@@ -86,7 +86,7 @@ def append(state, token, variant, kind):
     return at
 
 
-@njit
+@inner
 def set_up(state, n_tokens, capacity, buckets):
     """The first thing done with a zeroed memory."""
     state[CAPACITY], state[BUCKETS] = capacity, buckets
@@ -94,7 +94,7 @@ def set_up(state, n_tokens, capacity, buckets):
     state[HIGHS] = n_tokens
 
 
-@njit
+@inner
 def add_similar(state, tokens, starts, variants, rows, weights, n_added):
     """Append the outputs of similar rows, best last; row k of `tokens` begins at starts[k]. `n_added` were added before."""
     for k in range(len(rows)):
@@ -107,7 +107,7 @@ def add_similar(state, tokens, starts, variants, rows, weights, n_added):
                 state[at + 2] += weights[k]
 
 
-@njit
+@inner
 def add_prompt(state, variants, prompt, start_id):
     """Append the prompt; the output begins behind it."""
     append(state, start_id, start_id, OUTPUT)  # nothing continues across it
@@ -117,7 +117,7 @@ def add_prompt(state, variants, prompt, start_id):
     state[PROMPT_END] = state[N_TEXT]
 
 
-@njit
+@inner
 def advance(tokens, suffixes, ids, starts, steps, variants, memo, state, frame, token):
     """Move the frame over one token. Returns the prompt place that was copied for the first time, or -1."""
     _narrow_contexts(tokens, suffixes, ids, starts, steps, memo, frame, token)
@@ -128,7 +128,7 @@ def advance(tokens, suffixes, ids, starts, steps, variants, memo, state, frame, 
     return _move_cursor(state, frame, variant, newest)
 
 
-@njit
+@inner
 def _narrow_contexts(tokens, suffixes, ids, starts, steps, memo, frame, token):
     """The parts of the corpus that begin with the last tokens, for every number of them.
 
@@ -157,7 +157,7 @@ def _narrow_contexts(tokens, suffixes, ids, starts, steps, memo, frame, token):
     frame[TOP] = top
 
 
-@njit
+@inner
 def _child(tokens, suffixes, ids, starts, steps, memo, low, high, depth, token):
     """The part of suffixes[low:high] with `token` next: (low, high), equal if it never follows."""
     if high - low == 1:
@@ -176,7 +176,7 @@ def _child(tokens, suffixes, ids, starts, steps, memo, low, high, depth, token):
     return steps[at, 4], steps[at, 5]
 
 
-@njit
+@inner
 def _match(state, frame, newest):
     """The places that hold the token now, each with the length of its match; both lists fall, so they are merged."""
     text = text_at(state)
@@ -198,7 +198,7 @@ def _match(state, frame, newest):
     frame[N_ACTIVE] = n
 
 
-@njit
+@inner
 def _move_cursor(state, frame, variant, newest):
     """Let the cursor follow a copied token: to the next place, else the nearest after it, else the first not yet copied."""
     text, begin_, end = text_at(state), state[PROMPT_AT], state[PROMPT_END]
@@ -232,7 +232,7 @@ def _move_cursor(state, frame, variant, newest):
     return goal
 
 
-@njit
+@inner
 def extend(tokens, suffixes, ids, starts, steps, variants, memo, state, new_ids):
     """Take tokens that the target produced."""
     for token in new_ids:

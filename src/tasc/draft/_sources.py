@@ -3,7 +3,7 @@
 `found` (int32[MOST], -1 where free) holds the candidates. `numbers` (float64[NUMBERS, MOST]) says what speaks for each, see below.
 """
 
-from tasc._numba import njit
+from tasc._numba import inner
 from tasc.draft._index import (
     COUNTS,
     DISTINCT,
@@ -45,7 +45,7 @@ NUMBERS = 5
 FAVOUR = 4.0  # what a vote counts for the longest match, against one token less
 
 
-@njit
+@inner
 def add(found, n, token, start_id):
     """The place of a token among the candidates, added if new: (place or -1, how many there are)."""
     if token >= start_id or token < 0:
@@ -62,7 +62,7 @@ def add(found, n, token, start_id):
     return n, n + 1
 
 
-@njit
+@inner
 def after_cursor(state, frame):
     """The prompt's next token after the one copied last, as its usual variant and as it is: -1 and -1 at the end."""
     place = frame[CURSOR] + 1 if frame[CURSOR] >= 0 else state[PROMPT_AT]
@@ -72,7 +72,7 @@ def after_cursor(state, frame):
     return state[line + 1], state[line]
 
 
-@njit
+@inner
 def from_text(state, frame, start_id, found, n, numbers):
     """What followed the context in the request's own text: (candidates, longest match in similar rows, all their votes)."""
     text = text_at(state)
@@ -110,7 +110,7 @@ def from_text(state, frame, start_id, found, n, numbers):
     return n, longest, votes
 
 
-@njit
+@inner
 def _place(found, n, token, start_id):
     """`add` that leaves places free for the corpus."""
     if n < FROM_TEXT:
@@ -122,7 +122,7 @@ def _place(found, n, token, start_id):
     return (at if token >= 0 else -1), n
 
 
-@njit
+@inner
 def from_corpus(tokens, suffixes, ids, starts, steps, memo, frame, start_id, found, n, numbers, counts, masses):
     """What follows the context in the corpus, and how likely each candidate is there (Witten-Bell); how many there are.
 
@@ -140,10 +140,8 @@ def from_corpus(tokens, suffixes, ids, starts, steps, memo, frame, start_id, fou
             if not is_listed(memo, line, low, high, order):
                 list_followers(tokens, suffixes, memo, line, low, high, order)
             here = counts[n_levels]
-            if n_levels > 0:  # a shorter context is followed at least as often by what follows the longer one
-                here[:] = counts[n_levels - 1]
-            else:
-                here[:] = 0
+            for k in range(MOST):  # a shorter context is followed at least as often by what follows the longer one
+                here[k] = counts[n_levels - 1, k] if n_levels > 0 else 0
             listed = 0
             for k in range(memo[line, N_KEPT]):
                 listed += memo[line, COUNTS + k]

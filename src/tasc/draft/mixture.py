@@ -80,13 +80,12 @@ class Mixture:
 class MixtureState:
     """The memory of one request."""
 
-    __slots__ = ("_chances", "_drafted", "_lookup", "_memory", "_mixture", "_place", "_room")
+    __slots__ = ("_lookup", "_memory", "_mixture", "_place", "_room")
 
     def __init__(self, mixture: Mixture, memory: NDArray[np.int32]) -> None:
         self._mixture, self._memory, self._room = mixture, memory, ROOM
         self._place: int = memory.__array_interface__["data"][0]  # its address
         self._lookup = mixture.lookup()
-        self._drafted, self._chances = np.empty((2, 16), np.int32), np.empty(16, np.float32)
 
     def extend(self, ids: Ids) -> None:
         """Append what the target produced, in order, its end token included."""
@@ -110,14 +109,13 @@ class MixtureState:
             max_tokens: longest draft.
             min_probability: the draft ends before the token with which all of it is less likely than this.
         """
-        if max_tokens > len(self._chances):
-            self._drafted, self._chances = np.empty((2, max_tokens), np.int32), np.empty(max_tokens, np.float32)
-        mixture = self._mixture
+        mixture, index = self._mixture, self._mixture.index
+        tokens, sources, chances = np.empty(max_tokens, np.int32), np.empty(max_tokens, np.uint8), np.empty(max_tokens, np.float32)
         n = _candidates.propose(
-            *self._lookup, mixture.weights, self._memory, mixture.index.start_id, mixture.index.eos_id,
-            max_tokens, min_probability, self._drafted, self._chances,
+            *self._lookup, mixture.weights, self._memory, index.start_id, index.eos_id, max_tokens, min_probability,
+            tokens, sources, chances,
         )  # fmt: skip
-        return Draft(self._drafted[0, :n].copy(), self._drafted[1, :n].astype(np.uint8), self._chances[:n].copy())
+        return Draft(tokens[:n], sources[:n], chances[:n])
 
 
 @cache
@@ -147,8 +145,8 @@ def extend_and_propose(
     places = np.array([state._place for state in states], np.int64)
     sizes = np.array([len(state._memory) for state in states], np.int64)
     mixture, n, longest = states[0]._mixture, len(states), int(most.max())
-    drafted, chances = np.empty((n, 2, longest), np.int32), np.empty((n, longest), np.float32)
-    made = np.empty(n, np.int64)
+    drafted, sources = np.empty((n, longest), np.int32), np.empty((n, longest), np.uint8)
+    chances, made = np.empty((n, longest), np.float32), np.empty(n, np.int64)
     n_threads = max(1, min(THREADS, n // ROWS_PER_THREAD))
     bounds = [n * thread // n_threads for thread in range(n_threads + 1)]
 
@@ -156,7 +154,8 @@ def extend_and_propose(
         part = slice(bounds[thread], bounds[thread + 1])
         _candidates.extend_and_propose(
             *lookups[thread], mixture.weights, places[part], sizes[part], mixture.index.start_id, mixture.index.eos_id,
-            text, rows[part], begins[part], ends[part], most[part], min_probability, drafted[part], chances[part], made[part],
+            text, rows[part], begins[part], ends[part], most[part], min_probability, drafted[part], sources[part],
+            chances[part], made[part],
         )  # fmt: skip
 
     with mixture._batch_lock:
@@ -168,4 +167,4 @@ def extend_and_propose(
                 run(thread)
             else:
                 other.result()
-    return drafted[:, 0], drafted[:, 1].astype(np.uint8), chances, made
+    return drafted, sources, chances, made
