@@ -125,6 +125,7 @@ def longer() -> list[Run]:
     family = [Run("eurlex57k_short", "mistral", m, epochs=EPOCHS["eurlex57k_short"]) for m in (0, 1000)]
     again = [Run("massive_en", "medium", m, seed=1, epochs=EPOCHS["massive_en"]) for m in (0, 500)]
     by_epochs = [Run("massive_en", "medium", m, epochs=e) for e in (6.0, 1.0, 10.0) for m in (0, 500)]
+    by_epochs += [Run("eurlex57k_short", "medium", m, epochs=e) for e in (10.0, 5.0, 3.0, 1.0) for m in (0, 1000)]
     ablations = [Run("massive_en", "medium", 500, epochs=EPOCHS["massive_en"], **one) for one in ABLATIONS]
     return [*massive, *eurlex, *family, *again, *by_epochs, *ablations]
 

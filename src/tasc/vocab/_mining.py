@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tasc._numba import njit
+from tasc._numba import inner, njit
 from tasc.vocab._trie import slot_of
 
 SEPARATOR = -1
@@ -44,7 +44,7 @@ class Text(NamedTuple):
     positions: NDArray[np.int32]  # (n,), ascending for each id
 
 
-@njit(cache=True)
+@njit
 def new_nodes(room):
     capacity = 4 * room
     return Nodes(
@@ -58,7 +58,7 @@ def new_nodes(room):
     )
 
 
-@njit(cache=True)
+@njit
 def _grown(nodes):
     bigger = new_nodes(2 * nodes.counts.size)
     n = nodes.used[0]
@@ -79,7 +79,7 @@ def _grown(nodes):
     return bigger
 
 
-@njit(cache=True, inline="always")
+@inner
 def _find(nodes, prefix, last):
     mask = nodes.keys.size - 1
     key = (np.int64(prefix) << 32) | np.int64(last)
@@ -91,7 +91,7 @@ def _find(nodes, prefix, last):
     return np.int64(-1)
 
 
-@njit(cache=True, inline="always")
+@inner
 def _count(nodes, prefix, last, level, weight):
     """Add `weight` to a node, made if it is new; the caller keeps room for one more."""
     mask = nodes.keys.size - 1
@@ -113,33 +113,52 @@ def _count(nodes, prefix, last, level, weight):
     return node
 
 
-@njit(cache=True)
-def count_all(tokens, weights, unigrams, n_max, floor, nodes):
-    """Count the n-grams of a compact corpus whose parts reach the floor; returns `nodes`, grown where it was too small."""
-    at = np.full(tokens.size, -1, np.int32)  # node of the (n-1)-gram that starts here
-    for i in range(tokens.size - 1):
+@inner
+def _count_pairs(tokens, weights, unigrams, floor, nodes, at, begin):
+    """Count bigrams from `begin` on while there is room; returns where it ended. at[i] is the node of the one that starts at i."""
+    for i in range(begin, tokens.size - 1):
         a, b = tokens[i], tokens[i + 1]
         if a >= 0 and b >= 0 and unigrams[a] >= floor and unigrams[b] >= floor:
             if nodes.used[0] == nodes.counts.size:
-                nodes = _grown(nodes)
+                return i
             at[i] = _count(nodes, a, b, 2, weights[i])
-    for n in range(3, n_max + 1):
-        n_before = nodes.used[0]
-        for i in range(tokens.size - n + 1):
-            head, tail = at[i], at[i + 1]
-            if head >= 0 and tail >= 0 and nodes.counts[head] >= floor and nodes.counts[tail] >= floor:
-                if nodes.used[0] == nodes.counts.size:
-                    nodes = _grown(nodes)
-                at[i] = _count(nodes, SPACE + head, tokens[i + n - 1], n, weights[i])
+    return tokens.size - 1
+
+
+@inner
+def _count_longer(tokens, weights, n, floor, nodes, at, begin):
+    """`_count_pairs` for n-grams, given the nodes of the (n-1)-grams in `at`."""
+    for i in range(begin, tokens.size - n + 1):
+        head, tail = at[i], at[i + 1]
+        if head >= 0 and tail >= 0 and nodes.counts[head] >= floor and nodes.counts[tail] >= floor:
+            if nodes.used[0] == nodes.counts.size:
+                return i
+            at[i] = _count(nodes, SPACE + head, tokens[i + n - 1], n, weights[i])
+        else:
+            at[i] = -1
+    return tokens.size - n + 1
+
+
+@njit
+def count_all(tokens, weights, unigrams, n_max, floor, nodes):
+    """Count the n-grams of a compact corpus whose parts reach the floor; returns `nodes`, grown where it was too small."""
+    at = np.full(tokens.size, -1, np.int32)
+    for n in range(2, n_max + 1):
+        n_before, place, end = nodes.used[0], 0, tokens.size - n + 1
+        while place < end:
+            if n == 2:
+                place = _count_pairs(tokens, weights, unigrams, floor, nodes, at, place)
             else:
-                at[i] = -1
-        at[max(0, tokens.size - n + 1) :] = -1
+                place = _count_longer(tokens, weights, n, floor, nodes, at, place)
+            if place < end:
+                nodes = _grown(nodes)
+        at[max(0, end) :] = -1
         if nodes.used[0] == n_before:
             break
     return nodes
 
 
-@njit(cache=True)
+@njit
 def unigram_counts(tokens, weights, n_ids):
     counts = np.zeros(n_ids, np.int64)
     for i in range(tokens.size):
@@ -148,7 +167,7 @@ def unigram_counts(tokens, weights, n_ids):
     return counts
 
 
-@njit(cache=True)
+@njit
 def index(tokens, weights, n_ids):
     """Link a compact corpus and list each id's positions."""
     n = tokens.size
@@ -169,7 +188,7 @@ def index(tokens, weights, n_ids):
     return Text(tokens, weights, following, preceding, starts, positions)
 
 
-@njit(cache=True)
+@njit
 def compact(tokens, weights):
     """Drop the positions that merges swallowed."""
     alive = 0
@@ -184,7 +203,7 @@ def compact(tokens, weights):
     return kept, kept_weights
 
 
-@njit(cache=True)
+@inner
 def _ids_of(nodes, node, ids):
     """Write a node's ids into `ids`, return n."""
     n = np.int64(nodes.levels[node])
@@ -197,20 +216,24 @@ def _ids_of(nodes, node, ids):
     return n
 
 
-@njit(cache=True)
-def candidates(nodes, first, threshold):
-    """Nodes from `first` on whose reward count * (n - 1) reaches the threshold: int64[n_candidates]."""
-    n = nodes.used[0]
-    found = np.empty(n - first, np.int64)
+@inner
+def _candidates(nodes, first, threshold, found):
     k = 0
-    for node in range(first, n):
+    for node in range(first, nodes.used[0]):
         if nodes.counts[node] * (nodes.levels[node] - 1) >= threshold:
             found[k] = node
             k += 1
-    return found[:k].copy()
+    return k
 
 
-@njit(cache=True)
+@njit
+def candidates(nodes, first, threshold):
+    """Nodes from `first` on whose reward count * (n - 1) reaches the threshold: int64[n_candidates]."""
+    found = np.empty(nodes.used[0] - first, np.int64)
+    return found[: _candidates(nodes, first, threshold, found)].copy()
+
+
+@inner
 def _precedes(nodes, a, b, ids_a, ids_b):
     """Ties: the shorter n-gram (it occurs more often), then the lexicographically smaller."""
     n_a, n_b = _ids_of(nodes, a, ids_a), _ids_of(nodes, b, ids_b)
@@ -222,10 +245,8 @@ def _precedes(nodes, a, b, ids_a, ids_b):
     return False
 
 
-@njit(cache=True)
-def best(nodes, pool, n_pool, n_max, ids):
-    """The place in the pool of the n-gram with the largest reward, and that reward; its ids go into `ids`."""
-    ids_other = np.empty(n_max, np.int64)
+@inner
+def _best(nodes, pool, n_pool, ids, ids_other):
     place, reward = np.int64(-1), np.int64(0)
     for k in range(n_pool):
         node = pool[k]
@@ -237,8 +258,14 @@ def best(nodes, pool, n_pool, n_max, ids):
     return place, reward
 
 
-@njit(cache=True)
-def _uncount(text, nodes, start, end, n_max, window):
+@njit
+def best(nodes, pool, n_pool, n_max, ids):
+    """The place in the pool of the n-gram with the largest reward, and that reward; its ids go into `ids`."""
+    return _best(nodes, pool, n_pool, ids, np.empty(n_max, np.int64))
+
+
+@inner
+def _uncount(text, nodes, start, end, n_max):
     """Take away every counted window that overlaps the occurrence from `start` to `end`."""
     first = np.int64(start)
     for _ in range(n_max - 1):
@@ -248,7 +275,7 @@ def _uncount(text, nodes, start, end, n_max, window):
         first = before
     weight = text.weights[start]
     stop = np.int64(text.following[end])
-    left, inside = first, False
+    left, inside, head = first, False, np.int64(-1)
     while left != stop:
         inside = inside or left == start
         reached = inside  # does the window overlap the occurrence yet?
@@ -259,18 +286,18 @@ def _uncount(text, nodes, start, end, n_max, window):
                 break
             reached = reached or i == start
             if n > 1:
-                node = _find(nodes, window[0] if n == 2 else SPACE + node, token)
+                node = _find(nodes, head if n == 2 else SPACE + node, token)
                 if node == -1:
                     break
                 if reached:
                     nodes.counts[node] -= weight
             else:
-                window[0] = token
+                head = np.int64(token)
             i = np.int64(text.following[i])
         left = np.int64(text.following[left])
 
 
-@njit(cache=True)
+@inner
 def _replace(text, start, end, n, new_id):
     i = np.int64(start)
     for _ in range(n - 1):
@@ -282,7 +309,7 @@ def _replace(text, start, end, n, new_id):
     text.preceding[after] = start
 
 
-@njit(cache=True)
+@inner
 def _occurrence(text, position, offset, ids, n):
     """Start and end of the occurrence of `ids` whose part `offset` stands at `position`, or (-1, -1)."""
     start = np.int64(position)
@@ -300,7 +327,7 @@ def _occurrence(text, position, offset, ids, n):
     return start, end
 
 
-@njit(cache=True)
+@inner
 def _rarest(text, recent_starts, first_recent, ids, n):
     """Which part of the n-gram has the fewest listed positions, and how many."""
     best_offset, fewest = 0, np.int64(-1)
@@ -315,7 +342,27 @@ def _rarest(text, recent_starts, first_recent, ids, n):
     return best_offset, fewest
 
 
-@njit(cache=True)
+@inner
+def _merge(text, nodes, unigrams, listed, recent, n_recent, begin, offset, ids, n, new_id, n_max):
+    """`merge` at the listed positions from `begin` on, while `recent` has room: (where it ended, positions in `recent`)."""
+    for k in range(begin, len(listed)):
+        if n_recent == recent.size:
+            return k, n_recent
+        start, end = _occurrence(text, listed[k], offset, ids, n)
+        if start == -1:
+            continue
+        _uncount(text, nodes, start, end, n_max)
+        weight = text.weights[start]
+        for j in range(n):
+            unigrams[ids[j]] -= weight
+        unigrams[new_id] += weight
+        _replace(text, start, end, n, new_id)
+        recent[n_recent] = start
+        n_recent += 1
+    return len(listed), n_recent
+
+
+@njit
 def merge(text, nodes, unigrams, recent, recent_starts, first_recent, ids, n, new_id, n_max):
     """Replace the n-gram `ids[:n]` by `new_id`, from left to right, and take its windows out of the counts.
 
@@ -323,33 +370,26 @@ def merge(text, nodes, unigrams, recent, recent_starts, first_recent, ids, n, ne
     Returns `recent` with the new id's positions on end, grown where it was too small.
     """
     offset, n_listed = _rarest(text, recent_starts, first_recent, ids, n)
-    source = ids[offset] - first_recent
-    window = np.empty(1, np.int64)
-    k_new = new_id - first_recent
-    n_recent = recent_starts[k_new]
-    begin = recent_starts[source] if source >= 0 else text.starts[ids[offset]]
-    for k in range(n_listed):
-        position = recent[begin + k] if source >= 0 else text.positions[begin + k]
-        start, end = _occurrence(text, position, offset, ids, n)
-        if start == -1:
-            continue
-        _uncount(text, nodes, start, end, n_max, window)
-        weight = text.weights[start]
-        for j in range(n):
-            unigrams[ids[j]] -= weight
-        unigrams[new_id] += weight
-        _replace(text, start, end, n, new_id)
-        if n_recent == recent.size:
+    source, k_new = ids[offset] - first_recent, new_id - first_recent
+    if source >= 0:
+        listed = recent[recent_starts[source] : recent_starts[source] + n_listed]
+    else:
+        first = text.starts[ids[offset]]
+        listed = text.positions[first : first + n_listed]
+    n_recent, place = recent_starts[k_new], 0
+    while place < n_listed:
+        place, n_recent = _merge(
+            text, nodes, unigrams, listed, recent, n_recent, place, offset, ids, n, new_id, n_max
+        )  # fmt: skip
+        if place < n_listed:
             grown = np.empty(2 * recent.size, np.int32)
             grown[:n_recent] = recent
             recent = grown
-        recent[n_recent] = start
-        n_recent += 1
     recent_starts[k_new + 1] = n_recent
     return recent
 
 
-@njit(cache=True)
+@inner
 def _node_of(nodes, buffer, begin, end):
     """The node of buffer[begin:end], or -1."""
     node = _find(nodes, buffer[begin], buffer[begin + 1])
@@ -360,7 +400,7 @@ def _node_of(nodes, buffer, begin, end):
     return node
 
 
-@njit(cache=True)
+@inner
 def _reaches(nodes, unigrams, buffer, begin, end, floor):
     if end - begin == 1:
         return unigrams[buffer[begin]] >= floor
@@ -368,7 +408,7 @@ def _reaches(nodes, unigrams, buffer, begin, end, floor):
     return node != -1 and nodes.counts[node] >= floor
 
 
-@njit(cache=True)
+@inner
 def _surroundings(text, position, n_max, buffer):
     """The row around `position`, n_max - 1 ids to each side, into `buffer`; returns where `position` stands, and the length."""
     first = np.int64(position)
@@ -384,40 +424,48 @@ def _surroundings(text, position, n_max, buffer):
     return left, length
 
 
-@njit(cache=True)
+@inner
+def _count_windows(text, nodes, unigrams, positions, begin, new_id, n, n_max, floor, buffer):
+    """Count the windows of n ids at the positions from `begin` on, while there is room; returns where it ended."""
+    for k in range(begin, len(positions)):
+        if nodes.used[0] + n > nodes.counts.size:
+            return k
+        position = positions[k]
+        middle, length = _surroundings(text, position, n_max, buffer)
+        first = max(0, middle - n + 1)
+        for i in range(first, middle):
+            if buffer[i] == new_id:  # windows from here on the left are counted at that occurrence
+                first = i + 1
+        for left in range(first, min(middle, length - n) + 1):
+            right = left + n
+            if not _reaches(nodes, unigrams, buffer, left, right - 1, floor):
+                continue
+            if not _reaches(nodes, unigrams, buffer, left + 1, right, floor):
+                continue
+            prefix = buffer[left] if n == 2 else SPACE + _node_of(nodes, buffer, left, right - 1)
+            _count(nodes, prefix, buffer[right - 1], n, text.weights[position])
+    return len(positions)
+
+
+@njit
 def count_new(text, nodes, unigrams, positions, new_id, n_max, floor):
     """Count the windows that hold `new_id`, each once, level by level; returns `nodes`, grown where it was too small."""
     buffer = np.empty(2 * n_max, np.int64)
     for n in range(2, n_max + 1):
-        n_before = nodes.used[0]
-        for position in positions:
-            middle, length = _surroundings(text, position, n_max, buffer)
-            first = max(0, middle - n + 1)
-            for i in range(first, middle):
-                if buffer[i] == new_id:  # windows from here on the left are counted at that occurrence
-                    first = i + 1
-            for begin in range(first, min(middle, length - n) + 1):
-                end = begin + n
-                if not _reaches(nodes, unigrams, buffer, begin, end - 1, floor):
-                    continue
-                if not _reaches(nodes, unigrams, buffer, begin + 1, end, floor):
-                    continue
-                if nodes.used[0] == nodes.counts.size:
-                    nodes = _grown(nodes)
-                prefix = buffer[begin] if n == 2 else SPACE + _node_of(nodes, buffer, begin, end - 1)
-                _count(nodes, prefix, buffer[end - 1], n, text.weights[position])
+        n_before, place = nodes.used[0], 0
+        while place < len(positions):
+            place = _count_windows(text, nodes, unigrams, positions, place, new_id, n, n_max, floor, buffer)
+            if place < len(positions):
+                nodes = _grown(nodes)
         if nodes.used[0] == n_before:
             break
     return nodes
 
 
-@njit(cache=True)
-def closed(nodes, min_count):
-    """N-grams that reach `min_count` and that no extension by one id, to the left or right, matches in count: int64[n]."""
-    n = nodes.used[0]
-    suffixes = np.full(n, -1, np.int64)
-    keep = nodes.counts[:n] >= min_count
-    for node in range(n):
+@inner
+def _drop_extended(nodes, suffixes, keep):
+    """Take out of `keep` what an extension by one id matches in count."""
+    for node in range(len(keep)):
         level = nodes.levels[node]
         if level == 2:
             continue
@@ -431,10 +479,18 @@ def closed(nodes, min_count):
             keep[head] = False
         if nodes.counts[tail] == nodes.counts[node]:
             keep[tail] = False
+
+
+@njit
+def closed(nodes, min_count):
+    """N-grams that reach `min_count` and that no extension by one id, to the left or right, matches in count: int64[n]."""
+    n = nodes.used[0]
+    keep = nodes.counts[:n] >= min_count
+    _drop_extended(nodes, np.full(n, -1, np.int64), keep)
     return np.flatnonzero(keep)
 
 
-@njit(cache=True)
+@njit
 def _flat_ids(nodes, chosen):
     """The ids of some nodes: flat int32[n_tokens] and offsets int64[n_chosen + 1]."""
     offsets = np.zeros(chosen.size + 1, np.int64)
