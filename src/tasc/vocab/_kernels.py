@@ -7,13 +7,13 @@ import heapq
 
 import numpy as np
 
-from tasc._numba import njit
+from tasc._numba import inner, njit
 from tasc.vocab._trie import child_of
 
 DEAD = -2  # a position whose token was swallowed by a merge to its left
 
 
-@njit(cache=True)
+@inner
 def _lowest_rank(tokens, following, start, keys, children, terminal):
     """The lowest-ranked n-gram that starts at `start` in the linked row, or -1."""
     best, node, i = np.int64(-1), np.int64(0), np.int64(start)
@@ -28,7 +28,7 @@ def _lowest_rank(tokens, following, start, keys, children, terminal):
     return best
 
 
-@njit(cache=True)
+@njit
 def _merge_row(row, first_id, lengths, longest, keys, children, terminal):
     """Apply the n-grams in order of rank, each from left to right, to one row in place; DEAD marks swallowed ids."""
     n = row.size
@@ -70,7 +70,7 @@ def _merge_row(row, first_id, lengths, longest, keys, children, terminal):
                 break
 
 
-@njit(cache=True)
+@njit
 def merge_ordered(tokens, offsets, first_id, lengths, longest, keys, children, terminal):
     """Segment by ordered merges (Algorithm 1). `lengths[rank]` counts the parts of each n-gram; n-gram `rank` gets id first_id + rank.
 
@@ -90,7 +90,7 @@ def merge_ordered(tokens, offsets, first_id, lengths, longest, keys, children, t
     return merged[:n].copy(), merged_offsets
 
 
-@njit(cache=True)
+@njit
 def merge_fewest(tokens, offsets, first_id, keys, children, terminal):
     """Segment each row into the fewest tokens; among equals the longest first token wins, from left to right.
 
@@ -126,7 +126,7 @@ def merge_fewest(tokens, offsets, first_id, keys, children, terminal):
     return merged[:n].copy(), merged_offsets
 
 
-@njit(cache=True)
+@njit
 def expand(tokens, first_id, expansion_tokens, expansion_offsets):
     """Write every n-gram id out as its base ids; returns int32[n_base_tokens]."""
     n_ngrams = expansion_offsets.size - 1
