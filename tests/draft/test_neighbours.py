@@ -116,10 +116,12 @@ def test_the_index_inverts_the_terms_of_all_rows(prompts, data):
         sum(math.log(1 + len(prompts) / (1 + len(plain.rows_with(t)))) ** 2 for t in terms) for terms in plain.rows
     ]
     np.testing.assert_allclose(one.norms, np.sqrt(exact), rtol=1e-5)
-    asked = np.arange(-1, 12, dtype=np.int32)
-    np.testing.assert_allclose(
-        one.idf(asked), [math.log(1 + len(prompts) / (1 + len(plain.rows_with(term)))) for term in asked.tolist()]
-    )
+    asked = [3, *range(11, -2, -1), 3, 0]
+    terms, squares = np.empty(len(asked), np.int32), np.empty(len(asked))
+    assert one.weigh(np.array(asked, np.int32), terms, squares) == 13
+    assert terms[:13].tolist() == list(range(-1, 12))
+    expected = [math.log(1 + len(prompts) / (1 + len(plain.rows_with(term)))) ** 2 for term in range(-1, 12)]
+    np.testing.assert_allclose(squares[:13], expected)
 
 
 @settings(max_examples=300)

@@ -8,41 +8,12 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from tasc._numba import njit
+from tasc.draft import _memory
 from tasc.draft.interface import Ids
 from tasc.draft.neighbours import SCALE, Neighbours
 from tasc.errors import OptionError
 
 MOST_ROWS, MOST_TOKENS = 32, 1 << 13  # that a request drafts from
-
-
-@njit
-def compare(
-    stream: NDArray[np.int32],
-    begin: int,
-    end: int,
-    terms: NDArray[np.int32],
-    squares: NDArray[np.float64],
-    shared: NDArray[np.float64],
-    sizes: NDArray[np.int64],
-) -> None:
-    """What each row has in common with a prompt: `shared` gets the squared weights of its terms that are in `terms` too.
-
-    `stream[begin:end]` holds, row by row, how many terms a row has and these, ascending, as `terms` do. `squares` are
-    the squared weights of `terms`; `sizes` gets how many terms each row has.
-    """
-    row, at = 0, begin
-    while at < end:
-        size, found, term = stream[at], 0.0, 0
-        for place in range(at + 1, at + 1 + size):
-            while term < len(terms) and terms[term] < stream[place]:
-                term += 1
-            if term == len(terms):
-                break
-            if terms[term] == stream[place]:
-                found += squares[term]
-        shared[row], sizes[row] = found, size
-        row, at = row + 1, at + 1 + size
 
 
 class Memory:
@@ -68,7 +39,7 @@ class Memory:
         self.max_tokens, self.max_rows = max_tokens, max_rows
         self._rows: deque[tuple[NDArray[np.int32], NDArray[np.int32]]] = deque()
         self._n_tokens = 0
-        self._terms = np.empty(0, np.int32)  # of each row how many, then these, ascending; the rows are in [begin, end)
+        self._stream = np.empty(0, np.int32)  # the rows from _begin to _end, see `_memory.py`
         self._begin = self._end = 0
 
     def __len__(self) -> int:
@@ -81,20 +52,20 @@ class Memory:
             return
         self._rows.append((prompt, output))
         self._n_tokens += len(output)
-        self._append(np.unique(prompt))
+        self._append(np.unique(prompt), output)
         while self._n_tokens > self.max_tokens or len(self._rows) > self.max_rows:
             self._n_tokens -= len(self._rows.popleft()[1])
-            self._begin += 1 + int(self._terms[self._begin])
+            self._begin += 2 + int(self._stream[self._begin : self._begin + 2].sum())
 
-    def _append(self, terms: NDArray[np.int32]) -> None:
-        if self._end + 1 + len(terms) > len(self._terms):
-            kept = self._terms[self._begin : self._end]
-            self._terms = np.empty(2 * (len(kept) + 1 + len(terms)), np.int32)
-            self._terms[: len(kept)] = kept
+    def _append(self, terms: NDArray[np.int32], output: NDArray[np.int32]) -> None:
+        row = np.concatenate([[len(terms), len(output)], terms, output], dtype=np.int32)
+        if self._end + len(row) > len(self._stream):
+            kept = self._stream[self._begin : self._end]
+            self._stream = np.empty(2 * (len(kept) + len(row)), np.int32)
+            self._stream[: len(kept)] = kept
             self._begin, self._end = 0, len(kept)
-        self._terms[self._end] = len(terms)
-        self._terms[self._end + 1 : self._end + 1 + len(terms)] = terms
-        self._end += 1 + len(terms)
+        self._stream[self._end : self._end + len(row)] = row
+        self._end += len(row)
 
     def rows(self) -> list[tuple[list[int], list[int]]]:
         """Prompt and output ids of each row, oldest first, for `Drafter.update`."""
@@ -112,24 +83,14 @@ class Memory:
             neighbours: of the drafter, for how rare each term is; None weighs all terms alike.
             start_id: the id in front of each output.
         """
-        terms = np.unique(prompt)
-        weights = np.ones(len(terms)) if neighbours is None else neighbours.idf(terms)
-        norm = float(np.sqrt((weights**2).sum())) or 1.0
-        shared, sizes = np.empty(len(self._rows)), np.empty(len(self._rows), np.int64)
-        compare(self._terms, self._begin, self._end, terms, weights**2, shared, sizes)
-        # the row's own norm is not known to the last bit: its size stands for it
-        cosines = shared / (norm * np.maximum(norm, np.sqrt(sizes)))
-        newest_first = len(cosines) - 1 - np.argsort(-cosines[::-1], kind="stable")[:MOST_ROWS]
-        best, n_tokens = list[int](), 0
-        for row in newest_first.tolist():
-            n_more = len(self._rows[row][1])
-            if cosines[row] > 0 and n_tokens + n_more <= MOST_TOKENS:
-                best.append(row)
-                n_tokens += n_more
-        best.reverse()
-        outputs = [self._rows[row][1] for row in best]
-        starts = np.cumsum([0, *(1 + len(output) for output in outputs)], dtype=np.int32)
-        text = np.full(starts[-1], start_id, np.int32)
-        for output, begin, end in zip(outputs, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-            text[begin + 1 : end] = output
-        return text, starts, np.maximum(cosines[best] ** 2 * SCALE, 1).astype(np.int32)
+        terms, squares = np.empty(len(prompt), np.int32), np.empty(len(prompt))
+        if neighbours is None:
+            n = _memory.weigh_alike(prompt, terms, squares)
+        else:
+            n = neighbours.weigh(prompt, terms, squares)
+        text, starts = np.empty(MOST_ROWS + MOST_TOKENS, np.int32), np.empty(MOST_ROWS + 1, np.int32)
+        weights = np.empty(MOST_ROWS, np.int32)
+        n_rows = _memory.find(
+            self._stream, self._begin, self._end, terms[:n], squares[:n], start_id, SCALE, text, starts, weights
+        )  # fmt: skip
+        return text[: starts[n_rows]], starts[: n_rows + 1], weights[:n_rows]

@@ -82,13 +82,17 @@ class Neighbours:
         """Rows of the corpus."""
         return len(self.norms)
 
-    def idf(self, terms: NDArray[np.int32]) -> NDArray[np.float64]:
-        """Inverse document frequency of each token, shape (n,)."""
-        at = np.minimum(np.searchsorted(self.term_ids, terms), max(len(self.term_ids) - 1, 0))
-        if not len(self.term_ids):
-            return np.full(len(terms), np.log(1 + self.n_rows))
-        rows = np.where(self.term_ids[at] == terms, self.term_starts[at + 1] - self.term_starts[at], 0)
-        return np.log(1 + self.n_rows / (1 + rows))
+    def weigh(self, prompt: NDArray[np.int32], terms: NDArray[np.int32], squares: NDArray[np.float64]) -> int:
+        """The distinct tokens of a prompt, ascending, and the squares of their inverse document frequencies.
+
+        Args:
+            prompt: int32, shape (n,).
+            terms, squares: int32 and float64, shape (n,): are filled.
+
+        Returns:
+            How many there are.
+        """
+        return kernels.weigh(prompt, self.term_ids, self.term_starts, self.n_rows, terms, squares)
 
     def without(self, rows: NDArray[np.int32]) -> "Neighbours":
         """The same with these rows left out and the others numbered anew."""

@@ -1,0 +1,91 @@
+"""Kernels of the memory of outputs seen at run time: which of its rows are most like a prompt.
+
+The rows stand one behind the other in an int32 stream: how many terms a row has, how many tokens its output, then the
+terms, ascending, and the output.
+"""
+
+import math
+
+import numpy as np
+
+from tasc._numba import inner, njit
+
+
+@njit
+def weigh_alike(prompt, terms, squares):
+    """The distinct tokens of a prompt, ascending, into `terms`, all of weight 1; how many."""
+    n = 0
+    for token in np.sort(prompt):
+        if n == 0 or token != terms[n - 1]:
+            terms[n], squares[n] = token, 1.0
+            n += 1
+    return n
+
+
+@inner
+def _shared(stream, begin, end, terms, squares):
+    """The squared weights of the terms that stand in stream[begin:end] too."""
+    total, term = 0.0, 0
+    for place in range(begin, end):
+        while term < len(terms) and terms[term] < stream[place]:
+            term += 1
+        if term == len(terms):
+            break
+        if terms[term] == stream[place]:
+            total += squares[term]
+    return total
+
+
+@inner
+def _most_similar(stream, begin, end, terms, squares, places, cosines):
+    """Where the rows begin that have terms in common, most similar first, of equal ones the newest; how many."""
+    norm = 0.0
+    for square in squares:
+        norm += square
+    norm = math.sqrt(norm)
+    n, at = 0, begin
+    while at < end:
+        size = stream[at]
+        shared = _shared(stream, at + 2, at + 2 + size, terms, squares)
+        if shared > 0:
+            # the row's own norm is not known to the last bit: its size stands for it
+            cosine = shared / (norm * max(norm, math.sqrt(size)))
+            if n < len(places) or cosine >= cosines[n - 1]:
+                k = n if n < len(places) else n - 1
+                while k > 0 and cosines[k - 1] <= cosine:
+                    places[k], cosines[k] = places[k - 1], cosines[k - 1]
+                    k -= 1
+                places[k], cosines[k] = at, cosine
+                n = min(n + 1, len(places))
+        at += 2 + size + stream[at + 1]
+    return n
+
+
+@njit
+def find(stream, begin, end, terms, squares, start_id, scale, text, starts, weights):
+    """The outputs of the rows that are most like a prompt with these terms, best last; how many rows.
+
+    `text` gets them one behind the other, each after `start_id`, `starts` where each begins and where the last ends,
+    `weights` their squared cosines times `scale`. An output that `text` has no room for is left out.
+    """
+    places, cosines = np.empty(len(weights), np.int64), np.empty(len(weights))
+    n_similar = _most_similar(stream, begin, end, terms, squares, places, cosines)
+    room = len(text) - len(weights)
+    n = 0
+    for k in range(n_similar):  # those that fit, the best first
+        if stream[places[k] + 1] <= room:
+            room -= stream[places[k] + 1]
+            places[n], cosines[n] = places[k], cosines[k]
+            n += 1
+    at = 0
+    for row in range(n):
+        k = n - 1 - row
+        weights[row] = max(int(cosines[k] * cosines[k] * scale), 1)
+        starts[row], text[at] = at, start_id
+        at += 1
+        output = places[k] + 2 + stream[places[k]]
+        for place in range(output, output + stream[places[k] + 1]):
+            text[at] = stream[place]
+            at += 1
+    starts[n] = at
+    return n
