@@ -1,6 +1,6 @@
 """The figures of the study: values of its JSON in, SVG text out, in the style of `tasc report`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasc.report.plots import COLOURS, DASHES, INK, MARKERS, draw, error_bars
@@ -161,21 +161,24 @@ def lambdas(results: dict[str, Any]) -> str:
     return draw(on, width=5.6, height=3.4)
 
 
-def epochs(runs: Sequence[Point], headline: str) -> str:
-    """The headline score by epochs with its 95% interval, with and without n-grams."""
+def epochs(by_corpus: Mapping[str, Sequence[Point]]) -> str:
+    """The headline score by epochs with its 95% interval, with and without n-grams, a panel for each corpus."""
 
     def on(figure: Any) -> None:
-        axes = figure.subplots()
-        for number, budget in enumerate(sorted({run["budget"] for run in runs})):
-            chosen = [run for run in runs if run["budget"] == budget]
-            values, ends = [r["quality"][headline] for r in chosen], [r["intervals"][headline] for r in chosen]
-            error = error_bars(values, ends)
-            axes.errorbar([r["epochs"] for r in chosen], values, yerr=error, label=f"M = {budget}", **_look(number))
-        axes.set_xlabel("epochs of fine-tuning")
-        axes.set_ylabel(f"{headline} (95% interval)")
-        axes.legend(loc="lower right")
+        panels = figure.subplots(1, len(by_corpus), squeeze=False)[0]
+        for axes, (corpus, runs) in zip(panels, by_corpus.items(), strict=True):
+            headline = runs[0]["headline"]
+            for number, budget in enumerate(sorted({run["budget"] for run in runs})):
+                chosen = [run for run in runs if run["budget"] == budget]
+                values, ends = [r["quality"][headline] for r in chosen], [r["intervals"][headline] for r in chosen]
+                error = error_bars(values, ends)
+                axes.errorbar([r["epochs"] for r in chosen], values, yerr=error, label=f"M = {budget}", **_look(number))
+            axes.set_title(corpus)
+            axes.set_xlabel("epochs of fine-tuning")
+            axes.set_ylabel(f"{headline} (95% interval)")
+            axes.legend(loc="lower right")
 
-    return draw(on, width=4.6, height=3.2)
+    return draw(on, width=4.0 * len(by_corpus), height=3.2)
 
 
 def _look(number: int) -> dict[str, Any]:

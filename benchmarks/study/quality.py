@@ -38,8 +38,9 @@ def groups() -> dict[str, list[Run]]:
 
     found = {f"budgets {corpus}": sorted(those(corpus), key=lambda run: run.budget) for corpus in EPOCHS}
     massive = "massive_en"
-    by_epochs = [run for run in those(massive, epochs=...) if run.budget in (0, 500)]
-    found["epochs"] = sorted(by_epochs, key=lambda run: (run.epochs, run.budget))
+    for corpus, budget in (massive, 500), ("eurlex57k_short", 1000):
+        by_epochs = [run for run in those(corpus, epochs=...) if run.budget in (0, budget)]
+        found[f"epochs {corpus}"] = sorted(by_epochs, key=lambda run: (run.epochs, run.budget))
     found["family mistral"] = those("eurlex57k_short", size="mistral")
     found["seed 1 massive_en"] = those(massive, seed=1)
     plain = [run for run in those(massive) if run.budget == 500]
