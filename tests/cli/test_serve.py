@@ -16,6 +16,7 @@ from tasc.cli import main, serve
 from tasc.corpus import load_tokenizer
 from tasc.draft import build_drafter
 from tasc.draft.cost import StepCost
+from tasc.errors import OptionError
 from tiny import byte_level_bpe
 from tiny_models import make_tasks, tiny_model
 
@@ -211,6 +212,15 @@ def test_counters_go_where_the_environment_says(tmp_path, monkeypatch):
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "given"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert serve._metrics_folder() == str(tmp_path / "given")
+
+
+def test_a_folder_in_which_no_file_can_be_made_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    monkeypatch.setattr(serve, "_lock_of", lambda _: None)
+    with pytest.raises(OptionError, match="set TMPDIR"):
+        serve._metrics_folder()
+    assert list(tmp_path.iterdir()) == []
     assert not list(tmp_path.glob("tasc-metrics-*"))
 
 

@@ -281,6 +281,9 @@ def _metrics_folder() -> str:
     """Where the server's processes add up their counters; those of servers that have ended are removed.
 
     A server holds the lock of its folder: it inherits the open file when it takes the place of this process.
+
+    Raises:
+        OptionError: no file can be made there.
     """
     for folder in Path(tempfile.gettempdir()).glob(f"{METRICS}*"):
         if (descriptor := _lock_of(folder)) is not None:
@@ -288,12 +291,16 @@ def _metrics_folder() -> str:
             os.close(descriptor)
     if given := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         return given
-    while True:
+    for _ in range(10):
         folder = Path(tempfile.mkdtemp(prefix=METRICS))
         descriptor = _lock_of(folder)
         if descriptor is not None and folder.exists():  # not removed by a server that started before it was locked
             os.set_inheritable(descriptor, True)
             return str(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    raise OptionError(
+        f"no file can be made in a folder for the server's counters in {tempfile.gettempdir()}; set TMPDIR to one with room"
+    )
 
 
 def _lock_of(folder: Path) -> int | None:
