@@ -110,11 +110,8 @@ class MixtureState:
             min_probability: the draft ends before the token with which all of it is less likely than this.
         """
         mixture, index = self._mixture, self._mixture.index
-        tokens, sources, chances = (
-            np.empty(max_tokens, np.int32),
-            np.empty(max_tokens, np.uint8),
-            np.empty(max_tokens, np.float32),
-        )
+        tokens, sources = np.empty(max_tokens, np.int32), np.empty(max_tokens, np.uint8)
+        chances = np.empty(max_tokens, np.float32)
         n = _candidates.propose(
             *self._lookup, mixture.weights, self._memory, index.start_id, index.eos_id, max_tokens, min_probability,
             tokens, sources, chances,

@@ -218,6 +218,7 @@ def _ids_of(nodes, node, ids):
 
 @inner
 def _candidates(nodes, first, threshold, found):
+    """Fill `found` for `candidates`; how many there are."""
     k = 0
     for node in range(first, nodes.used[0]):
         if nodes.counts[node] * (nodes.levels[node] - 1) >= threshold:
@@ -247,6 +248,7 @@ def _precedes(nodes, a, b, ids_a, ids_b):
 
 @inner
 def _best(nodes, pool, n_pool, ids, ids_other):
+    """See `best`; `ids_other` is scratch."""
     place, reward = np.int64(-1), np.int64(0)
     for k in range(n_pool):
         node = pool[k]
