@@ -117,11 +117,10 @@ def test_the_index_inverts_the_terms_of_all_rows(prompts, data):
     ]
     np.testing.assert_allclose(one.norms, np.sqrt(exact), rtol=1e-5)
     asked = [3, *range(11, -2, -1), 3, 0]
-    terms, squares = np.empty(len(asked), np.int32), np.empty(len(asked))
-    assert one.weigh(np.array(asked, np.int32), terms, squares) == 13
-    assert terms[:13].tolist() == list(range(-1, 12))
+    terms, squares = one.weigh(np.array(asked, np.int32))
+    assert terms.tolist() == list(range(-1, 12))
     expected = [math.log(1 + len(prompts) / (1 + len(plain.rows_with(term)))) ** 2 for term in range(-1, 12)]
-    np.testing.assert_allclose(squares[:13], expected)
+    np.testing.assert_allclose(squares, expected)
 
 
 @settings(max_examples=300)

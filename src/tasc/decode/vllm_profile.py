@@ -129,9 +129,8 @@ def _timed(
     for round_ in range(repeats + 1):  # the first warms up
         for k in tokens:
             Probe.width = k - 1
-            for _ in range(
-                2
-            ):  # the first makes the drafts; behind a wider step than itself one takes up to a quarter longer
+            # the first makes the drafts; behind a wider step than itself one takes up to a quarter longer
+            for _ in range(2):
                 engine.step()
             begin = time.perf_counter()
             engine.step()

@@ -11,17 +11,6 @@ import numpy as np
 from tasc._numba import inner, njit
 
 
-@njit
-def weigh_alike(prompt, terms, squares):
-    """The distinct tokens of a prompt, ascending, into `terms`, all of weight 1; how many."""
-    n = 0
-    for token in np.sort(prompt):
-        if n == 0 or token != terms[n - 1]:
-            terms[n], squares[n] = token, 1.0
-            n += 1
-    return n
-
-
 @inner
 def _shared(stream, begin, end, terms, squares):
     """The squared weights of the terms that stand in stream[begin:end] too."""

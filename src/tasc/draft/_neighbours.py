@@ -79,7 +79,7 @@ def idf(n_rows, rows_with_term):
 
 @njit
 def weigh(prompt, term_ids, term_starts, n_rows, terms, squares):
-    """See `Neighbours.weigh`."""
+    """Fill `terms` and `squares`, see `Neighbours.weigh`; how many there are."""
     n = 0
     for token in np.sort(prompt):
         if n == 0 or token != terms[n - 1]:

@@ -83,14 +83,14 @@ class Memory:
             neighbours: of the drafter, for how rare each term is; None weighs all terms alike.
             start_id: the id in front of each output.
         """
-        terms, squares = np.empty(len(prompt), np.int32), np.empty(len(prompt))
         if neighbours is None:
-            n = _memory.weigh_alike(prompt, terms, squares)
+            terms = np.unique(prompt)
+            squares = np.ones(len(terms))
         else:
-            n = neighbours.weigh(prompt, terms, squares)
+            terms, squares = neighbours.weigh(prompt)
         text, starts = np.empty(MOST_ROWS + MOST_TOKENS, np.int32), np.empty(MOST_ROWS + 1, np.int32)
         weights = np.empty(MOST_ROWS, np.int32)
         n_rows = _memory.find(
-            self._stream, self._begin, self._end, terms[:n], squares[:n], start_id, SCALE, text, starts, weights
+            self._stream, self._begin, self._end, terms, squares, start_id, SCALE, text, starts, weights
         )  # fmt: skip
         return text[: starts[n_rows]], starts[: n_rows + 1], weights[:n_rows]

@@ -82,17 +82,11 @@ class Neighbours:
         """Rows of the corpus."""
         return len(self.norms)
 
-    def weigh(self, prompt: NDArray[np.int32], terms: NDArray[np.int32], squares: NDArray[np.float64]) -> int:
-        """The distinct tokens of a prompt, ascending, and the squares of their inverse document frequencies.
-
-        Args:
-            prompt: int32, shape (n,).
-            terms, squares: int32 and float64, shape (n,): are filled.
-
-        Returns:
-            How many there are.
-        """
-        return kernels.weigh(prompt, self.term_ids, self.term_starts, self.n_rows, terms, squares)
+    def weigh(self, prompt: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """The distinct tokens of a prompt, int32, shape (n,), ascending, and the squares of their inverse document frequencies."""
+        terms, squares = np.empty(len(prompt), np.int32), np.empty(len(prompt))
+        n = kernels.weigh(prompt, self.term_ids, self.term_starts, self.n_rows, terms, squares)
+        return terms[:n], squares[:n]
 
     def without(self, rows: NDArray[np.int32]) -> "Neighbours":
         """The same with these rows left out and the others numbered anew."""
