@@ -100,9 +100,18 @@ class PlainRequest:
         """A token drafted: it does not enter the text."""
         self.history.append(token)
         places = self.places_of(self.variant(token))
-        before = dict(self.matches)
-        self.matches = [(place, 1 + before.get(place - 1, 0)) for place in places[: _request.ACTIVE]]
+        self.matches = self.matches_at(places)
         self.move_cursor(self.variant(token), places)
+
+    def matches_at(self, places):
+        """Of the newest places all; of older ones those where a match goes on that no newer one is longer than by two."""
+        before = dict(self.matches)
+        matches = [(place, 1 + before.get(place - 1, 0)) for place in places[: _request.NEWEST]]
+        for place in places[_request.NEWEST :]:
+            longest = max(length for _, length in matches)
+            if place - 1 in before and 1 + before[place - 1] >= longest - 1 and len(matches) < _request.ACTIVE:
+                matches.append((place, 1 + before[place - 1]))
+        return matches
 
     def places_of(self, variant):
         """Newest first; -1 is the one id that is not looked up."""

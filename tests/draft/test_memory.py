@@ -40,11 +40,14 @@ def test_the_rows_found_are_those_whose_prompts_share_most(rows, prompt, max_row
         longer = max(len(asked), len(set(known))) or 1
         shared = len(asked & set(known))
         scored += [(-shared / (len(asked) * longer) ** 0.5, age, output)] if shared else []
-    best = sorted(scored)[:8][::-1]
+    weight_of = {}  # rows with the same output are one
+    for score, _, output in sorted(scored):
+        weight_of[tuple(output)] = weight_of.get(tuple(output), 0) + score**2
+    best = list(weight_of.items())[::-1]
     text, starts, weights = memory.find(np.array(prompt, np.int32), None, 99)
     found = [text[begin:end].tolist() for begin, end in pairwise(starts)]
-    assert found == [[99, *output] for _, _, output in best]
-    assert weights.tolist() == pytest.approx([cosine**2 * (1 << 16) for cosine, _, _ in best], abs=1)
+    assert found == [[99, *output] for output, _ in best]
+    assert weights.tolist() == pytest.approx([weight * (1 << 16) for _, weight in best], abs=1)
 
 
 @pytest.mark.parametrize("limits", [{"max_tokens": 0}, {"max_rows": 0}, {"max_tokens": -1}])
@@ -108,6 +111,18 @@ def test_a_request_drafts_from_so_many_rows_and_tokens(monkeypatch):
     assert text.tolist() == [99, 13, 13, 99, 15, 15]
     assert starts.tolist() == [0, 3, 6]
     assert len(weights) == 2
+
+
+def test_rows_with_the_same_output_leave_room_for_others(monkeypatch):
+    """Newest first: 5 comes three times and takes one of the two places; a longer output that begins alike is another."""
+    memory = Memory()
+    for output in ([6], [5, 5], [5], [5], [5]):
+        memory.add([7], output)
+    monkeypatch.setattr(module, "MOST_ROWS", 2)
+    text, starts, weights = memory.find(np.array([7], np.int32), None, 99)
+    assert text.tolist() == [99, 5, 5, 99, 5]
+    assert starts.tolist() == [0, 3, 5]
+    assert weights.tolist() == [1 << 16, 3 << 16]
 
 
 def test_outputs_without_an_end_and_prompts_never_seen_are_fine():

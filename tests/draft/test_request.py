@@ -84,24 +84,40 @@ def test_matches_are_the_longest_there_are(request):
     plain = PlainRequest(rows, prompt, similar=similar, variants=variants)
     for token in [token for produced in passes for token in produced]:
         expected = plain.places_of(plain.variant(token))
-        assume(len(expected) <= _request.ACTIVE)
+        assume(len(expected) <= _request.NEWEST)
         plain.advance(token)
         state.extend([token])
         assert matches_of(state._memory) == [(place, plain.longest_match(place)) for place in expected]
         plain.text.append(Place(token, plain.variant(token), OUTPUT))
 
 
-def test_more_places_than_are_followed():
-    """The newest ACTIVE places stay, and a match is counted from where its place was followed."""
-    row = [1, 2] * _request.ACTIVE
+@pytest.mark.parametrize("places", [_request.NEWEST // 2, _request.NEWEST, 3 * _request.ACTIVE])
+def test_more_places_than_are_followed(places):
+    """A match is counted from where its place was followed, and there are ACTIVE of them at most."""
+    row = [1, 2] * places
     state, plain = mixture([row]).start(row), PlainRequest([row], row)
     for token in [1, 2, 1, 1, 2, 1, 2, 2, 1, 2, 1, 2]:
         state.extend([token])
         plain.take(token)
         found = matches_of(state._memory)
-        assert len(found) == _request.ACTIVE
+        assert min(_request.NEWEST, places) <= len(found) <= _request.ACTIVE
         assert found == plain.matches
         assert all(length <= plain.longest_match(place) for place, length in found)
+
+
+def test_a_long_match_goes_on_at_a_place_that_newer_ones_would_hide():
+    """3 4 1 2 1 5 stands far back; 1 and 2 stand so often behind it that their newest places are all elsewhere."""
+    prompt = [6, 3, 4, 1, 2, 1, 5] + [1, 2] * (2 * _request.NEWEST)
+    state, plain = mixture([[7]]).start(prompt), PlainRequest([[7]], prompt)
+    for token in prompt[1:6]:
+        state.extend([token])
+        plain.take(token)
+    found = matches_of(state._memory)
+    assert found == plain.matches
+    assert len(found) == _request.NEWEST + 1
+    place, length = found[-1]
+    assert length == 5
+    assert text_of(state._memory)[place + 1, 0] == 5
 
 
 def test_a_worked_example_of_contexts():
@@ -243,7 +259,7 @@ def test_very_long_prompts_of_one_id(token):
     memory = state._memory
     check_text(memory, plain)
     assert matches_of(memory) == plain.matches
-    assert len(plain.matches) == (_request.ACTIVE if token == 1 else 49)
+    assert len(plain.matches) <= _request.ACTIVE if token == 1 else len(plain.matches) == 49
     assert memory[_request.CURSOR] == plain.cursor
 
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from tasc._numba import inner, njit
 
+LOOKED_AT = 2  # rows for each output that is wanted: many may have the same one
+
 
 @inner
 def _shared(stream, begin, end, terms, squares):
@@ -50,30 +52,51 @@ def _most_similar(stream, begin, end, terms, squares, places, cosines):
     return n
 
 
+@inner
+def _same_output(stream, one, other):
+    """Whether two rows have the same output."""
+    size = stream[one + 1]
+    if size != stream[other + 1]:
+        return False
+    one, other = one + 2 + stream[one], other + 2 + stream[other]
+    k = 0
+    while k < size and stream[one + k] == stream[other + k]:
+        k += 1
+    return k == size
+
+
 @njit
 def find(stream, begin, end, terms, squares, start_id, scale, text, starts, weights):
-    """The outputs of the rows that are most like a prompt with these terms, best last; how many rows.
+    """The outputs of the rows that are most like a prompt with these terms, best last; how many outputs.
 
     `text` gets them one behind the other, each after `start_id`, `starts` where each begins and where the last ends,
-    `weights` their squared cosines times `scale`. An output that `text` has no room for is left out.
+    `weights` their squared cosines times `scale`; rows with the same output are one, and their weights add up. An output
+    that `text` has no room for is left out.
     """
-    places, cosines = np.empty(len(weights), np.int64), np.empty(len(weights))
+    places, cosines = np.empty(LOOKED_AT * len(weights), np.int64), np.empty(LOOKED_AT * len(weights))
     n_similar = _most_similar(stream, begin, end, terms, squares, places, cosines)
     room = len(text) - len(weights)
+    kept, likeness = np.empty(len(weights), np.int64), np.zeros(len(weights))
     n = 0
     for k in range(n_similar):  # those that fit, the best first
-        if stream[places[k] + 1] <= room:
+        same = 0
+        while same < n and not _same_output(stream, kept[same], places[k]):
+            same += 1
+        if same == n:
+            if n == len(kept) or stream[places[k] + 1] > room:
+                continue
             room -= stream[places[k] + 1]
-            places[n], cosines[n] = places[k], cosines[k]
+            kept[n] = places[k]
             n += 1
+        likeness[same] += cosines[k] * cosines[k]
     at = 0
     for row in range(n):
         k = n - 1 - row
-        weights[row] = max(int(cosines[k] * cosines[k] * scale), 1)
+        weights[row] = max(int(likeness[k] * scale), 1)
         starts[row], text[at] = at, start_id
         at += 1
-        output = places[k] + 2 + stream[places[k]]
-        for place in range(output, output + stream[places[k] + 1]):
+        output = kept[k] + 2 + stream[kept[k]]
+        for place in range(output, output + stream[kept[k] + 1]):
             text[at] = stream[place]
             at += 1
     starts[n] = at

@@ -14,7 +14,8 @@ from tasc.draft._index import COUNTS, DISTINCT, N_KEPT, SAMPLES, TOKENS, answer,
 from tasc.draft._index import LOWS as FOLLOWERS_LOWS
 
 ORDERS = 16  # tokens of the longest context that is looked up in the corpus
-ACTIVE = 64  # places in the text that may match the context at a time
+NEWEST = 64  # occurrences of a token that may match the context
+ACTIVE = NEWEST + 16  # places that match at a time: older ones as well, while no newer one matches longer
 WALKED = 192  # occurrences of a token that are looked at, newest first
 LONGEST = 1 << 20
 
@@ -178,23 +179,36 @@ def _child(tokens, suffixes, ids, starts, steps, memo, low, high, depth, token):
 
 @inner
 def _match(state, frame, newest):
-    """The places that hold the token now, each with the length of its match; both lists fall, so they are merged."""
+    """The places that hold the token now, each with the length of its match; both lists fall, so they are merged.
+
+    A token may occur often, so only its newest places begin a match. One that has begun goes on at older places too.
+    """
     text = text_at(state)
     n_old = frame[N_ACTIVE]
     old_at = MATCHES + 2 * ACTIVE * frame[TURN]
     frame[TURN] = 1 - frame[TURN]
     at = MATCHES + 2 * ACTIVE * frame[TURN]
-    old = n = 0
+    old = n = longest = 0
     place = newest
-    while place >= 0 and n < ACTIVE:
+    while place >= 0 and n < NEWEST:
         while old < n_old and frame[old_at + old] > place - 1:
             old += 1
         length = 1
         if old < n_old and frame[old_at + old] == place - 1:
             length += frame[old_at + ACTIVE + old]
         frame[at + n], frame[at + ACTIVE + n] = place, length
+        longest = max(longest, length)
         n += 1
         place = state[text + PLACE * place + 3]
+    if place >= 0:
+        variant = state[text + PLACE * place + 1]
+        while old < n_old and n < ACTIVE:
+            older, length = frame[old_at + old] + 1, frame[old_at + ACTIVE + old] + 1
+            if older <= place and length >= longest - 1 and state[text + PLACE * older + 1] == variant:
+                frame[at + n], frame[at + ACTIVE + n] = older, length
+                longest = max(longest, length)
+                n += 1
+            old += 1
     frame[N_ACTIVE] = n
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 RATE, PASSES = 0.2, 3
 # so many requests teach, then one in so many: following an output takes about as long as drafting it did
-FIRST, EVERY = 256, 16
+FIRST, EVERY = 128, 16
 LONGEST = 1024  # tokens of an output that teach
 
 
