@@ -35,7 +35,7 @@ def page(results: dict[str, Any]) -> str:
         *_caveats(results),
     ]
     for corpus, result in results.items():
-        lines += ["", f"## {corpus}", "", *_about(result), "", *table(result)]
+        lines += ["", f"## {corpus}", "", *_about(result), *_quality(result), "", *table(result)]
         lines += ["", *_replay(result)]
         lines += [
             "",
@@ -64,7 +64,7 @@ def page(results: dict[str, Any]) -> str:
 def _caveats(results: dict[str, Any]) -> list[str]:
     """What a reader could miss: figures from before the drafter adapted, tasks without a fine-tuned model."""
     lines = ["", *before] if (before := measured_before_adapting(results, "../decisions")) else []
-    if bare := [corpus for corpus, result in results.items() if "ft" not in result["models"]]:
+    if bare := [corpus for corpus, result in results.items() if len(result["models"]) == 1]:
         lines += [
             "",
             f"No `ft` for {', '.join(bare)}: only a target was trained; n-grams shorten its free text little ([variability](variability.md)).",
@@ -100,6 +100,20 @@ def _about(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _quality(result: dict[str, Any]) -> list[str]:
+    """Of the models whose outputs differ."""
+    quality = result.get("quality")
+    if not quality:
+        return []
+    headline = quality["headline"]
+    parts = [
+        f"{name} {m[headline]['value']:.3f} ({m[headline]['low']:.3f}-{m[headline]['high']:.3f})"
+        + (f", difference {d['value']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f})" if (d := m["difference"]) else "")
+        for name, m in quality["models"].items()
+    ]
+    return [f"Quality on {quality['rows']:,} test rows, {headline}: {'; '.join(parts)}."]
+
+
 def table(result: dict[str, Any]) -> list[str]:
     """A line for each system, times at each batch size."""
     batches = [int(batch) for batch in result["rows"]]
@@ -125,7 +139,7 @@ def table(result: dict[str, Any]) -> list[str]:
 def _replay(result: dict[str, Any]) -> list[str]:
     """The speed-up that a replay of the recorded run predicts from the cost curve."""
     parts = [
-        f"{'spec' if r['target'] == 'base' else 'ft + spec'} at batch {r['batch_size']} {r['predicted_speed_up']:.2f}x"
+        f"{'spec' if r['target'] == 'base' else r['target'] + ' + spec'} at batch {r['batch_size']} {r['predicted_speed_up']:.2f}x"
         for r in result["replay"]
     ]
     return [

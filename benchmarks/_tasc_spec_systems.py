@@ -44,7 +44,7 @@ MEDQUAD_LIMIT = 256  # a small model of free text repeats itself without end
 # every draft is verified as a whole, whatever it costs: how the rivals and the paper's method work
 ALL_OF_IT = StepCost((1, 2), (1,), (0,), [[[1.0, 1.0]]], draft_ms=0.0)
 LAMBDAS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
-TUNED = "ft, M=500"
+BUDGETS = (500, 2000)  # n-grams of the fine-tuned models that are timed, as far as they were trained
 ADAPT = True  # the default drafter's weights follow what the model writes
 
 Complete = Callable[[Sequence[Row], int, Any], Completions]
@@ -103,8 +103,9 @@ class Setup:
         preset: Preset = scale.presets[corpus]
         models = work / "tasc_ft" / corpus
         targets = {"base": Target.load(models / ("m0-s0" if preset.tuning_steps else "target"), scale)}
-        if preset.tuning_steps:
-            targets["ft"] = Target.load(models / "m500-s0", scale)
+        for budget in BUDGETS:
+            if (models / f"m{budget}-s0" / "model.safetensors").exists():
+                targets[f"ft, M={budget}"] = Target.load(models / f"m{budget}-s0", scale)
         train, validation, test = (shared_split(corpus, split, preset) for split in ("train", "validation", "test"))
         picked = np.random.default_rng(1).permutation(len(test))
         rows = Tasks(tuple(test[int(k)] for k in picked), test.source)
@@ -115,6 +116,10 @@ class Setup:
 
     def rows(self, n: int) -> Tasks:
         return Tasks(self.test[:n].rows, self.test.source)
+
+    def drafter(self, name: str) -> Path:
+        """The drafter file of a target."""
+        return self.folder / f"{self.targets[name].folder.name}.tasc"
 
 
 @dataclass(slots=True)
@@ -197,9 +202,9 @@ def contenders(setup: Setup, left_out: Collection[str] = ()) -> list[Contender]:
         if name not in left_out:
             found.append(Contender(name, "rival", "base", with_drafts(base, setup.limit, make(), ALL_OF_IT)))
     found.append(Contender("spec", "tasc", "base", spec(setup, "base")))
-    if "ft" in setup.targets:
-        found.append(Contender(TUNED, "tasc", "ft", plain(setup.targets["ft"], setup.limit)))
-        found.append(Contender(f"{TUNED} + spec", "tasc", "ft", spec(setup, "ft")))
+    for name in list(setup.targets)[1:]:
+        found.append(Contender(name, "tasc", name, plain(setup.targets[name], setup.limit)))
+        found.append(Contender(f"{name} + spec", "tasc", name, spec(setup, name)))
     return found
 
 
@@ -220,10 +225,10 @@ def spec(setup: Setup, name: str) -> Complete:
     vocabulary = target.loaded.vocabulary
     tokenizer = target.loaded.tokenizer if vocabulary is None else load_base_tokenizer(target.folder)
     drafter = build_drafter(setup.train.rows, tokenizer, vocabulary=vocabulary, template="plain")
-    drafter.save(setup.folder / f"{name}.tasc")
+    drafter.save(setup.drafter(name))
     cost = profile(target.loaded.model, batch_sizes=setup.scale.batch_sizes)
-    cost.save(setup.folder / f"{name}-cost.json")
-    drafter = Drafter.load(setup.folder / f"{name}.tasc")
+    cost.save(setup.folder / f"{target.folder.name}-cost.json")
+    drafter = Drafter.load(setup.drafter(name))
     setup.drafters[name] = drafter, cost
     return with_drafts(target, setup.limit, drafter, cost)
 
@@ -250,7 +255,7 @@ def replayed(setup: Setup, name: str, rows: Tasks, batch: int) -> dict[str, Any]
 def in_float32(setup: Setup, rows: Tasks, batch: int) -> Iterator[tuple[list[list[int]], list[list[int]]]]:
     """For each model the outputs of plain decoding and of decoding with every draft verified as a whole."""
     for name, target in setup.targets.items():
-        drafter = Drafter.load(setup.folder / f"{name}.tasc")
+        drafter = Drafter.load(setup.drafter(name))
         ways = plain(target, setup.limit), with_drafts(target, setup.limit, drafter, ALL_OF_IT)
         one, other = (way(rows.rows, batch, lambda _: None).generated.outputs for way in ways)
         yield one, other

@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/tasc_spec.py [--corpora massive_en eurlex57k_short medquad] [--rounds 5] [--work .work]
                                                      [--scale cpu|qwen2.5-0.5b]
 
-The models are those that `benchmarks/tasc_ft.py --stage train` made. All systems of a corpus take turns (A B A B) on the same
+The models are those that `benchmarks/tasc_ft.py --stage train` made, EUR-LEX's with the 2,000 n-grams that `tasc enrich --budget
+auto` chooses too (`--corpora eurlex57k_short --budgets 2000 --seeds 0`). All systems of a corpus take turns (A B A B) on the same
 rows; every output must equal that of plain decoding with the same model, else the run ends with an error. Writes
 benchmarks/results/tasc_spec.json and docs/results/tasc_spec.md with its figure. At another scale than "cpu" models compute in
 bfloat16, where passes of other widths round otherwise: outputs that differ are counted, with the widest gap between the two
@@ -18,13 +19,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from _measuring import machine
+from _measuring import completer, drawn_rows, machine, metric_of
 from _models import RESULTS as FOLDER
 from _models import SCALES, Scale, stored
 from _tasc_spec_page import write_page
 from _tasc_spec_systems import ADAPT, Contender, Setup, contenders, gap_between, in_float32, lambda_contenders, replayed
 
-from tasc.bench import Speed, System, measure_speed
+from tasc.bench import Speed, System, measure_quality, measure_speed
 from tasc.files import write_json
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +51,7 @@ def measure(corpus: str, work: Path, scale: Scale, rounds: int, left_out: Collec
         "machine": machine() | {"load_before_and_after": load},
         "preset": asdict(scale.presets[corpus]),
         "models": {name: target.about() for name, target in setup.targets.items()},
+        "quality": quality(setup),
         "max_new_tokens": setup.limit,
         "rounds": rounds,
         "adapt": ADAPT,
@@ -59,6 +61,27 @@ def measure(corpus: str, work: Path, scale: Scale, rounds: int, left_out: Collec
         "replay": again,
         "lambda": [{"lambda": c.weight} | system_json(c, {1: swept[c.name]}) for c in sweep],
     }  # fmt: skip
+
+
+def quality(setup: Setup) -> dict[str, Any] | None:
+    """Of each model without drafts, which change no output; None where there is but one."""
+    if len(setup.targets) == 1:
+        return None
+    preset = setup.scale.presets[setup.corpus]
+    rows, metric = drawn_rows(setup.corpus, preset, setup.scale.quality_rows), metric_of(setup.corpus, preset)
+    systems = [System(name, completer(target.loaded)) for name, target in setup.targets.items()]
+    found = measure_quality(
+        systems, rows, metric=metric, headline=preset.headline, batch_size=setup.scale.quality_batch
+    )  # fmt: skip
+    return {
+        "rows": len(rows),
+        "headline": preset.headline,
+        "models": {
+            system.name: {name: asdict(interval) for name, interval in one.values.items()}
+            | {"difference": one.difference and asdict(one.difference)}
+            for system, one in zip(systems, found, strict=True)
+        },
+    }
 
 
 def compared(setup: Setup, n_rows: dict[int, int]) -> dict[str, int]:

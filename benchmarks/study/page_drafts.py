@@ -9,7 +9,7 @@ from study.markdown import Row, figure, table
 from tasc.evals.stats import wilson
 
 SYSTEMS = ("paper's method, corpus only", "paper's method", "N-Grammys, bigrams", "N-Grammys, mixed", "SuffixDecoding, best options",
-           "spec", "ft, M=500", "ft, M=500 + spec")  # fmt: skip
+           "spec", "ft, M=500", "ft, M=500 + spec", "ft, M=2000", "ft, M=2000 + spec")  # fmt: skip
 DRAFTERS = ("paper's method", "spec")
 POSITIONS = (1, 2, 5, 10)
 
@@ -63,7 +63,7 @@ def _system(result: Row, name: str) -> Row | None:
 def _caveats(found: dict[str, Any], shortening: dict[str, Any]) -> list[str]:
     lines = []
     for corpus, result in found.items():
-        if "ft" not in result["models"]:
+        if len(result["models"]) == 1:
             points = [p for p in shortening["corpora"][corpus]["points"] if (p["n_max"], p["split"]) == (4, "test")]
             tokens = {p["budget"]: p["tokens_per_output"] for p in points}
             lines.append(
