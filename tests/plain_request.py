@@ -104,7 +104,7 @@ class PlainRequest:
         self.move_cursor(self.variant(token), places)
 
     def matches_at(self, places):
-        """Of the newest places all; of older ones those where a match goes on that no newer one is longer than by two."""
+        """Of the newest places all; of older ones those where a match goes on, at most a token shorter than any newer one."""
         before = dict(self.matches)
         matches = [(place, 1 + before.get(place - 1, 0)) for place in places[: _request.NEWEST]]
         for place in places[_request.NEWEST :]:

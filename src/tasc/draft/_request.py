@@ -15,7 +15,7 @@ from tasc.draft._index import LOWS as FOLLOWERS_LOWS
 
 ORDERS = 16  # tokens of the longest context that is looked up in the corpus
 NEWEST = 64  # occurrences of a token that may match the context
-ACTIVE = NEWEST + 16  # places that match at a time: older ones as well, while no newer one matches longer
+ACTIVE = NEWEST + 16  # places that match at a time; older ones are at most a token shorter than any newer one
 WALKED = 192  # occurrences of a token that are looked at, newest first
 LONGEST = 1 << 20
 
@@ -181,7 +181,8 @@ def _child(tokens, suffixes, ids, starts, steps, memo, low, high, depth, token):
 def _match(state, frame, newest):
     """The places that hold the token now, each with the length of its match; both lists fall, so they are merged.
 
-    A token may occur often, so only its newest places begin a match. One that has begun goes on at older places too.
+    A token may occur often, so only its newest places begin a match. One that has begun goes on at older places too: what is
+    drafted follows the longest matches, and those one token shorter (`_sources.from_text`).
     """
     text = text_at(state)
     n_old = frame[N_ACTIVE]
