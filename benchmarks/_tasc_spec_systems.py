@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from _models import Preset, Scale, shared_split
+from tasc_ft import trained_variants
 
 from tasc.corpus import Row, Tasks, Template, TokenCorpus, make_template
 from tasc.decode import (
@@ -103,9 +104,9 @@ class Setup:
         preset: Preset = scale.presets[corpus]
         models = work / "tasc_ft" / corpus
         targets = {"base": Target.load(models / ("m0-s0" if preset.tuning_steps else "target"), scale)}
-        for budget in BUDGETS:
-            if (models / f"m{budget}-s0" / "model.safetensors").exists():
-                targets[f"ft, M={budget}"] = Target.load(models / f"m{budget}-s0", scale)
+        for variant in trained_variants(corpus, work / "tasc_ft"):
+            if variant.budget in BUDGETS and variant.seed == 0:
+                targets[f"ft, M={variant.budget}"] = Target.load(variant.folder(work / "tasc_ft"), scale)
         train, validation, test = (shared_split(corpus, split, preset) for split in ("train", "validation", "test"))
         picked = np.random.default_rng(1).permutation(len(test))
         rows = Tasks(tuple(test[int(k)] for k in picked), test.source)

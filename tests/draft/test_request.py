@@ -93,14 +93,16 @@ def test_matches_are_the_longest_there_are(request):
 
 @pytest.mark.parametrize("places", [_request.NEWEST // 2, _request.NEWEST, 3 * _request.ACTIVE])
 def test_more_places_than_are_followed(places):
-    """A match is counted from where its place was followed, and there are ACTIVE of them at most."""
+    """The newest places stay, here one older at most; a match is counted from where its place was followed."""
     row = [1, 2] * places
     state, plain = mixture([row]).start(row), PlainRequest([row], row)
     for token in [1, 2, 1, 1, 2, 1, 2, 2, 1, 2, 1, 2]:
+        newest = plain.places_of(token)[: _request.NEWEST]
         state.extend([token])
         plain.take(token)
         found = matches_of(state._memory)
-        assert min(_request.NEWEST, places) <= len(found) <= _request.ACTIVE
+        assert [place for place, _ in found[: _request.NEWEST]] == newest
+        assert len(found) - len(newest) in (0, 1)
         assert found == plain.matches
         assert all(length <= plain.longest_match(place) for place, length in found)
 
@@ -259,7 +261,8 @@ def test_very_long_prompts_of_one_id(token):
     memory = state._memory
     check_text(memory, plain)
     assert matches_of(memory) == plain.matches
-    assert len(plain.matches) <= _request.ACTIVE if token == 1 else len(plain.matches) == 49
+    # the newest places, and one that matches longest: 100 tokens behind the prompt's start, with the start as well
+    assert len(plain.matches) == (_request.NEWEST + 1 if token == 1 else 49)
     assert memory[_request.CURSOR] == plain.cursor
 
 

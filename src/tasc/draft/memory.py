@@ -76,7 +76,7 @@ class Memory:
     ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
         """The outputs of the most similar rows, each after `start_id`, as one text; where each begins; their weights.
 
-        They are MOST_ROWS with MOST_TOKENS in all at most.
+        They are MOST_ROWS with MOST_TOKENS in all at most; rows with the same output are one.
 
         Args:
             prompt: int32, shape (n,).
