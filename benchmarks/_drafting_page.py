@@ -30,9 +30,10 @@ def _tokens(corpora: dict[str, Any]) -> str:
     lines = [
         "## Tokens per pass",
         "",
-        "Tokens per target pass / drafted tokens per pass / over SuffixDecoding with its best options. `no more drafted`: drafts",
-        "end where all of them is less likely than a threshold, chosen so that they draft less than SuffixDecoding on",
-        "validation rows.",
+        "Tokens per target pass / drafted tokens per pass / over SuffixDecoding's chains with its best options. `no more drafted`: drafts",
+        "hold what is likelier to be accepted than a threshold, chosen so that they draft less than those chains on validation rows;",
+        "trees then have up to 24 tokens. vLLM and SGLang verify chains of these drafters, our loop trees as well; SuffixDecoding's trees are",
+        "those of Snowflake's package.",
         "",
         "| | " + " | ".join(corpora) + " |",
         "|---" * (1 + len(corpora)) + "|",
@@ -46,10 +47,12 @@ def _tokens(corpora: dict[str, Any]) -> str:
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += ["", "| | " + " | ".join(corpora) + " |", "|---" * (1 + len(corpora)) + "|"]
     lines.append("| test rows | " + " | ".join(str(found["rows"]) for found in corpora.values()) + " |")
-    lines.append("| threshold | " + " | ".join(f"{found['threshold']:g}" for found in corpora.values()) + " |")
+    thresholds = [f"{found['threshold']:g}, {found['threshold_of_trees']:g}" for found in corpora.values()]
+    lines.append("| threshold of chains, of trees | " + " | ".join(thresholds) + " |")
     options = "{max_tree_depth}, {max_spec_factor:g}, {min_token_prob:g}"
-    best = [options.format_map(found["suffix_options"]) for found in corpora.values()]
-    lines.append("| SuffixDecoding's depth, factor, least probability | " + " | ".join(best) + " |")
+    for name, key in (("", "suffix_options"), (", trees", "suffix_tree_options")):
+        best = [options.format_map(found[key]) for found in corpora.values()]
+        lines.append(f"| SuffixDecoding's depth, factor, least probability{name} | " + " | ".join(best) + " |")
     errors = [f"{found['calibration_error']:.3f}" for found in corpora.values()]
     lines.append("| calibration error on held-out training rows | " + " | ".join(errors) + " |")
     return "\n".join([*lines, ""])

@@ -29,7 +29,8 @@ def page(results: dict[str, Any]) -> str:
         "Times: median of rounds, wall clock per output, one thread; in brackets the range of the per-round speed-up over plain",
         "decoding. Tokens per pass: ids that one forward pass of the model brings a row, the prompt's pass counted, at batch 1. Rivals and the",
         "paper's method run in the same decoding loop as ours and have drafts of at most 10 tokens verified as a whole;",
-        "`spec` chooses the length by expected gain against the model's measured step cost (`tasc profile`). On a CPU a pass over",
+        "`spec` drafts [trees](../decisions/0013-draft-trees.md) of at most 15 and chooses how much by expected gain against the model's measured step cost",
+        "(`tasc profile`); `spec, chains` is the same without alternatives. On a CPU a pass over",
         "more tokens costs more, at batch 8 in proportion, so tokens per pass are not speed. For `ft`, ids are those of the enriched",
         "vocabulary: an n-gram counts as one.",
         *_caveats(results),
@@ -45,7 +46,7 @@ def page(results: dict[str, Any]) -> str:
         lines += _lambdas(result)
         lines += [
             "",
-            "Accepted share of the drafted tokens by position, batch 1 (its Figure 4):",
+            "By position behind a row's last token, the share of the passes whose draft got there that accepted a token, batch 1 (its Figure 4):",
             "",
             *_positions(result),
         ]
@@ -173,10 +174,10 @@ def shares(system: dict[str, Any]) -> list[float | None]:
 
 def _positions(result: dict[str, Any]) -> list[str]:
     shown = [s for s in result["systems"] if "by_position" in s["speed"][0]]
-    n = max(len(s["speed"][0]["by_position"]) for s in shown)
+    n = min(10, max(len(s["speed"][0]["by_position"]) for s in shown))
     lines = ["| system | " + " | ".join(str(place + 1) for place in range(n)) + " |", "|---" * (n + 1) + "|"]
     for system in shown:
-        cells = ["" if share is None else f"{share:.2f}" for share in shares(system)]
+        cells = ["" if share is None else f"{share:.2f}" for share in [*shares(system), *[None] * n][:n]]
         lines.append(f"| {system['system']} | " + " | ".join(cells) + " |")
     return lines
 
@@ -197,7 +198,7 @@ def draw(results: dict[str, Any]) -> str:
                     [place + 1 for place in at], middle, yerr=plots.error_bars(middle, ends), label=name, color=plots.COLOURS[number], markersize=4,
                     marker=plots.MARKERS[number], linestyle=plots.DASHES[number], linewidth=1.4, elinewidth=0.8, capsize=2,
                 )  # fmt: skip
-            panel.set(title=corpus, ylim=(0, 1), xticks=range(1, 11, 3))
+            panel.set(title=corpus, ylim=(0, 1), xlim=(0.5, 10.5), xticks=range(1, 11, 3))
         figure.supxlabel("position in the draft", fontsize=10)
         figure.supylabel("accepted share (95% interval)", fontsize=10)
         handles, labels = panels[0].get_legend_handles_labels()

@@ -40,7 +40,7 @@ from tasc.replay.peers import NGrammys, PromptLookup, SuffixDecoding
 from tasc.replay.simulate import replay_log
 from tasc.vocab.tokenizer import load_base_tokenizer
 
-MAX_DRAFT = 10
+MAX_DRAFT = 10  # of the rivals, who verify whole drafts
 MEDQUAD_LIMIT = 256  # a small model of free text repeats itself without end
 # every draft is verified as a whole, whatever it costs: how the rivals and the paper's method work
 ALL_OF_IT = StepCost((1, 2), (1,), (0,), [[[1.0, 1.0]]], draft_ms=0.0)
@@ -160,7 +160,7 @@ class Contender:
         }
         if not generated.requests:
             return found
-        positions = np.zeros((MAX_DRAFT, 2), int)
+        positions = np.zeros((max(len(request.by_position) for request in generated.requests), 2), int)
         for request in generated.requests:
             for place, counts in enumerate(request.by_position):
                 positions[place] += counts
@@ -188,6 +188,9 @@ def contenders(setup: Setup, left_out: Collection[str] = ()) -> list[Contender]:
         "SuffixDecoding, best options": lambda: SuffixDecoding(
             ended, max_tree_depth=64, max_spec_factor=4.0, min_token_prob=0.0
         ),
+        "SuffixDecoding, trees": lambda: SuffixDecoding(
+            ended, max_tree_depth=64, max_spec_factor=8.0, min_token_prob=0.0, tree=True
+        ),
         "paper's method": lambda: PaperDrafter(index, lam=0.75),
         "paper's method, corpus only": lambda: PaperDrafter(index, lam=1.0),
     }
@@ -203,6 +206,9 @@ def contenders(setup: Setup, left_out: Collection[str] = ()) -> list[Contender]:
         if name not in left_out:
             found.append(Contender(name, "rival", "base", with_drafts(base, setup.limit, make(), ALL_OF_IT)))
     found.append(Contender("spec", "tasc", "base", spec(setup, "base")))
+    found.append(
+        Contender("spec, chains", "tasc", "base", with_drafts(base, setup.limit, *setup.drafters["base"], tree=False))
+    )
     for name in list(setup.targets)[1:]:
         found.append(Contender(name, "tasc", name, plain(setup.targets[name], setup.limit)))
         found.append(Contender(f"{name} + spec", "tasc", name, spec(setup, name)))
@@ -238,17 +244,15 @@ def replayed(setup: Setup, name: str, rows: Tasks, batch: int) -> dict[str, Any]
     """Decode and record, then replay the log without the model: both must take the same passes."""
     target, (drafter, cost) = setup.targets[name], setup.drafters[name]
     log: list[Recorded] = []
-    drafting = speculative(
-        drafter, max_draft=MAX_DRAFT, cost=cost, adapt=ADAPT, vocabulary=target.loaded.vocabulary, record=log.extend
-    )
+    drafting = speculative(drafter, cost=cost, adapt=ADAPT, vocabulary=target.loaded.vocabulary, record=log.extend)
     generate(
         target.loaded.model, target.template.encode_prompts(rows.rows), drafter=drafting, batch_size=batch,
         max_new_tokens=setup.limit, eos_id=end_ids(target.loaded.model, target.template),
         pad_id=target.template.eos_id, vocabulary=target.loaded.vocabulary,
     )  # fmt: skip
-    found = replay_log(adaptive(drafter), log, control=Control(cost, max_draft=MAX_DRAFT))
+    found = replay_log(adaptive(drafter), log, control=Control(cost, max_draft=drafting.max_draft))
     for recorded, again in zip(log, found.requests, strict=True):
-        if (recorded.drafted, recorded.accepted) != (again.drafted, again.accepted):
+        if not recorded.took_the_passes_of(again):
             raise SystemExit(f"{name}, batch {batch}: replay took other passes than decoding: {again} for {recorded}")
     return {"target": name, "batch_size": batch, "passes": found.passes, "predicted_speed_up": found.predicted_speedup}
 
@@ -283,12 +287,13 @@ def plain(target: Target, limit: int) -> Complete:
     return _completer(target, limit, None)
 
 
-def with_drafts(target: Target, limit: int, drafter: Any, cost: StepCost) -> Complete:
+def with_drafts(target: Target, limit: int, drafter: Any, cost: StepCost, *, tree: bool = True) -> Complete:
     """Our loop with any drafter; each round begins with what the drafter's file says."""
     whole = cost is ALL_OF_IT
     drafting = speculative(
-        drafter, max_draft=MAX_DRAFT, cost=cost, switch_off=not whole, adapt=ADAPT, vocabulary=target.loaded.vocabulary
-    )
+        drafter, max_draft=MAX_DRAFT if whole else None, cost=cost, switch_off=not whole, tree=tree, adapt=ADAPT,
+        vocabulary=target.loaded.vocabulary,
+    )  # fmt: skip
     return _completer(target, limit, drafting)
 
 

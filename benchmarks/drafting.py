@@ -3,8 +3,9 @@
     python benchmarks/drafting.py [--parts tokens speed size shared] [--corpora massive_en ...] [--rounds 3]
 
 tokens  tokens and drafted tokens per pass on test outputs: ours, the paper's method, its corpus alone, prompt lookup and
-        SuffixDecoding (arctic-inference 0.1.1, warmed with the same outputs) with vLLM's defaults and with the best of a grid.
-        Options are chosen on validation rows: SuffixDecoding's by tokens per pass, our threshold so that it drafts less.
+        SuffixDecoding (arctic-inference 0.1.1, warmed with the same outputs) with vLLM's defaults and with the best of a grid;
+        the last and ours with trees too. Options are chosen on validation rows: SuffixDecoding's by tokens per pass, our
+        thresholds so that it drafts less.
 speed   microseconds of a draft of 10 tokens, of a start, and of a batch of 64; the systems take turns
 size    seconds to build, bytes per corpus token (end tokens counted), seconds to the first draft in a fresh process
 
@@ -56,6 +57,9 @@ GRID = tuple(product((24, 64), (1.0, 2.0, 4.0, 8.0), (0.0, 0.1)))
 THRESHOLDS = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7)
 MARGIN = 0.97  # of what SuffixDecoding drafts on validation rows: test rows differ by some percent
 OURS, MATCHED, BEST_RIVAL = "tasc best", "tasc best, no more drafted", "SuffixDecoding, best options"
+TREES, MATCHED_TREES, RIVAL_TREES = "tasc best, trees", "tasc best, trees, no more drafted", "SuffixDecoding, trees"
+WIDEST = 24  # tokens of a tree that ends by a threshold: passes that are sure of more draft more, the others less
+SPARING: dict[str, Any] = {"tree": True, "longest": WIDEST}
 
 
 @dataclass(frozen=True)
@@ -107,14 +111,16 @@ class Corpus:
 
     def suffix(self, depth: int) -> SuffixDecoding:
         end = np.array([self.eos_id], np.int32)
-        return SuffixDecoding((np.concatenate([ids, end]) for ids in self.train), max_tree_depth=depth)
+        return SuffixDecoding((np.concatenate([ids, end]) for ids in self.train), max_tree_depth=depth, tree=True)
 
 
 corpus_of = cache(Corpus)
 
 
-def figures(drafter: Drafts, rows: Rows, least: float = 0.0) -> dict[str, float]:
-    found = replay(drafter, rows.prompts, rows.outputs, max_draft=MAX_DRAFT, min_probability=least)
+def figures(
+    drafter: Drafts, rows: Rows, least: float = 0.0, *, tree: bool = False, longest: int = MAX_DRAFT
+) -> dict[str, float]:
+    found = replay(drafter, rows.prompts, rows.outputs, max_draft=longest, min_probability=least, tree=tree)
     return {"tokens_per_pass": found.tokens_per_pass, "drafted_per_pass": found.drafted_per_pass}
 
 
@@ -127,33 +133,55 @@ def tokens_of(corpus: Corpus) -> dict[str, Any]:
     """The table of one corpus, and the options chosen on validation rows."""
     drafter = corpus.drafter()
     caches = {depth: corpus.suffix(depth) for depth in sorted({depth for depth, _, _ in GRID})}
-    tried = {
-        (depth, factor, least): figures(with_options(caches[depth], factor, least), corpus.validation)
-        for depth, factor, least in GRID
-    }
-    depth, factor, least = max(tried, key=lambda options: tried[options]["tokens_per_pass"])
-    allowed = MARGIN * tried[depth, factor, least]["drafted_per_pass"]
-    thresholds = {value: figures(drafter, corpus.validation, value) for value in THRESHOLDS}
-    threshold = next((v for v in THRESHOLDS if thresholds[v]["drafted_per_pass"] <= allowed), THRESHOLDS[-1])
+    chains, trees = (_best_options(caches, corpus.validation, tree) for tree in (False, True))
+    (depth, factor, least), drafted = chains
+    threshold, threshold_of_trees = (
+        next(
+            (
+                value
+                for value in THRESHOLDS
+                if figures(drafter, corpus.validation, value, **shape)["drafted_per_pass"] <= MARGIN * drafted
+            ),
+            THRESHOLDS[-1],
+        )
+        for shape in ({}, SPARING)
+    )
     test = corpus.test
     table = {
         OURS: figures(drafter, test),
         MATCHED: figures(drafter, test, threshold),
+        TREES: figures(drafter, test, tree=True),
+        MATCHED_TREES: figures(drafter, test, threshold_of_trees, **SPARING),
         "paper": figures(PaperDrafter(drafter.index), test),
         "corpus alone (lambda 1)": figures(PaperDrafter(drafter.index, lam=1.0), test),
         "prompt lookup": figures(PromptLookup(eos_id=corpus.eos_id, max_ngram=3), test),
         "SuffixDecoding, vLLM's defaults": figures(with_options(caches[24], 1.0, 0.1), test),
         BEST_RIVAL: figures(with_options(caches[depth], factor, least), test),
+        RIVAL_TREES: figures(with_options(caches[trees[0][0]], *trees[0][1:]), test, tree=True),
     }
     reference = table[BEST_RIVAL]["tokens_per_pass"]
     reliability = drafter.reliability
     return {
         "rows": len(test.outputs),
         "threshold": threshold,
+        "threshold_of_trees": threshold_of_trees,
         "suffix_options": {"max_tree_depth": depth, "max_spec_factor": factor, "min_token_prob": least},
+        "suffix_tree_options": dict(
+            zip(("max_tree_depth", "max_spec_factor", "min_token_prob"), trees[0], strict=True)
+        ),
         "calibration_error": None if reliability is None else reliability.error,
         "systems": {name: row | {"ratio": row["tokens_per_pass"] / reference} for name, row in table.items()},
     }
+
+
+def _best_options(caches: dict[int, SuffixDecoding], rows: Rows, tree: bool) -> tuple[tuple[int, float, float], float]:
+    """SuffixDecoding's of the grid by tokens per pass: depth, factor and least probability; and what they draft per pass."""
+    tried = {
+        (depth, factor, least): figures(with_options(caches[depth], factor, least), rows, tree=tree)
+        for depth, factor, least in GRID
+    }
+    best = max(tried, key=lambda options: tried[options]["tokens_per_pass"])
+    return best, tried[best]["drafted_per_pass"]
 
 
 def tokens(names: list[str], _rounds: int) -> Iterator[tuple[str, Any]]:

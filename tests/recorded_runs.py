@@ -38,7 +38,8 @@ def record(
         drafter, prompts, ended, control=Control(cost), before_prefill=True, limits=[60] * len(rows), batch_size=4
     )
     timed = [replace(request, ms=1.5 + place) for place, request in enumerate(done.requests)]
-    append_log(path, timed, about={"fingerprint": drafter.fingerprint, "max_draft": 10, "cost": cost.to_json()})
+    about = {"fingerprint": drafter.fingerprint, "max_draft": 10, "tree": True, "cost": cost.to_json()}
+    append_log(path, timed, about=about)
     return timed
 
 

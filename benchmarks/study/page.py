@@ -17,7 +17,7 @@ BESIDE = ("variability", "initialisation", "tasc_ft", "tasc_spec")  # benchmarks
 
 def write(docs: Path = DOCS) -> None:
     """Write the page and its figures into the folder."""
-    parts = ("shortening", "prediction", "quality", "quality_earlier")
+    parts = ("shortening", "prediction", "prediction_earlier", "quality", "quality_earlier")
     study = {name: _read(RESULTS / f"{name}.json", "-m study") for name in parts}
     beside = {name: _read(RESULTS.parent / f"{name}.json", f"{name}.py") for name in BESIDE}
     drawn: dict[str, str] = {}
@@ -30,7 +30,7 @@ def write(docs: Path = DOCS) -> None:
         *_epochs(study["quality"], drawn),
         *_family(study["quality"]["groups"]),
         *_ablations(study["quality"], beside["initialisation"]),
-        *page_prediction.section(study["prediction"], study["shortening"], drawn),
+        *page_prediction.section(study["prediction"], study["prediction_earlier"], study["shortening"], drawn),
         *page_drafts.section(beside["tasc_spec"], study["shortening"], drawn),
         *_entropy(study["shortening"], drawn),
         *_closing(study),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from drafters import Script, wrong_at
+from drafters import SHAPES, Script, wrong_at
 from hf_drafts import CHANGES, GREEDY, PROMPTS, eager_to_draft, one, oracle, padded, wide_model
 from tasc.decode import generate, load_model
 from tasc.decode.profile import profile
@@ -40,13 +40,14 @@ def waits(run: Callable[[], Any]) -> int:
 
 @pytest.mark.parametrize("options", [{}, {"repetition_penalty": 1.3}, {"do_sample": True, "top_k": 1}], ids=str)
 @pytest.mark.parametrize("prompts", [PROMPTS[:1], PROMPTS], ids=["one row", "rows"])
-def test_the_host_waits_per_pass_and_not_per_drafted_token(llama, prompts, options):
-    """The same passes with drafts of two tokens and of ten, whose first is always wrong."""
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_host_waits_per_pass_and_not_per_drafted_token(llama, shape, prompts, options):
+    """The same passes with drafts of two tokens and of ten, none of them right."""
     table = {tuple(prompt): [50] * 40 for prompt in prompts}
     plain = llama.generate(**on_gpu(padded(prompts)), **GREEDY | options)
     found = {}
     for longest in (2, 10):
-        drafting = eager_to_draft(Script(table, wrong_at(lambda place: True)), max_draft=longest)
+        drafting = eager_to_draft(SHAPES[shape](table, wrong_at(lambda place: True), vocab_size=12), max_draft=longest)
 
         def run(drafting: Any = drafting) -> None:
             out = llama.generate(**on_gpu(padded(prompts)), custom_generate=drafting, **GREEDY | options)

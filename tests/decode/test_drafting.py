@@ -107,12 +107,12 @@ def test_a_log_tells_how_to_replay_the_run(model, plain, tmp_path, batch_size):
     got = generate(model, PROMPTS, eos_id=END_IDS, max_new_tokens=20, batch_size=batch_size, drafter=drafting)
     log = read_log(tmp_path / "log.jsonl")
     assert log.about["cost"] == cost.to_json()
-    assert (log.about["max_draft"], log.about["fingerprint"]) == (10, "")
+    assert (log.about["max_draft"], log.about["tree"], log.about["fingerprint"]) == (15, True, "")
     order = sorted(range(len(PROMPTS)), key=lambda row: -len(PROMPTS[row]))
     assert [list(request.prompt_ids) for request in log.requests] == [PROMPTS[row] for row in order]
     assert [request.passes for request in log.requests] == [got.passes[row] for row in order]
     assert all(request.ms > 0 and request.limit == 20 for request in log.requests)
-    control = Control(cost)
+    control = Control(cost, max_draft=15)
     starts = [place for place, request in enumerate(log.requests) if request.slot == 0]
     assert starts == list(range(0, len(PROMPTS), batch_size))
     for start, end in zip(starts, [*starts[1:], len(PROMPTS)], strict=True):
@@ -121,7 +121,7 @@ def test_a_log_tells_how_to_replay_the_run(model, plain, tmp_path, batch_size):
         while rows:
             context = max(len(request.prompt_ids) + done for request, done, _ in rows)
             drafts = [
-                state.propose(min(10, request.limit - done - 1)).probabilities if control.drafting else []
+                state.propose(min(15, request.limit - done - 1)).probabilities if control.drafting else []
                 for request, done, state in rows
             ]
             lengths = control.lengths(drafts, context=context, fed=fed)
@@ -154,7 +154,7 @@ def test_a_summary_adds_requests_up(model, plain):
     assert report["drafted_per_pass"] == sum(r.drafted for r in got.requests) / sum(got.passes)
     assert report["acceptance"] == sum(r.accepted for r in got.requests) / sum(r.drafted for r in got.requests)
     positions = report["acceptance_by_position"]
-    assert len(positions) == 10
+    assert len(positions) == 15
     assert all(a >= b for a, b in pairwise(positions))
     assert sum(counts["drafted"] for counts in report["by_source"].values()) == sum(r.drafted for r in got.requests)
     assert sum(counts["accepted"] for counts in report["by_source"].values()) == sum(r.accepted for r in got.requests)
@@ -272,7 +272,7 @@ def test_compare(enriched, tokenizer, vocabulary, tmp_path):
 def test_compare_finds_rows_that_differ(enriched, tokenizer, monkeypatch):
     from tasc.decode import speculate
 
-    monkeypatch.setattr(speculate, "kept", lambda draft, chosen: [*draft, chosen[-1]])  # believes every draft
+    monkeypatch.setattr(speculate, "kept", lambda draft, chosen: [*draft.tokens, chosen[-1]])  # believes every draft
     drafting = speculative(random_drafter(0, vocab_size=400), cost=FREE)
     report = compare(enriched, tokenizer, TASKS, drafting, batch_size=1, max_new_tokens=12, repeats=1).report()
     assert report["identical"] is False

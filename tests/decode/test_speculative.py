@@ -5,12 +5,14 @@ from typing import Any
 import pytest
 import torch
 
-from drafters import Script, random_drafter, wrong_at
+from drafters import SHAPES, Bush, Script, random_drafter, wrong_at
 from hf_drafts import CHANGES, GREEDY, PROMPTS, ROWS, eager_to_draft, one, oracle, padded, wide_model
 from tasc.decode import generate, speculative
 from tasc.decode._signature import cache_name
+from tasc.decode.cache import RowCache
 from tasc.decode.forward import ALIGNMENT
 from tasc.draft.cost import StepCost
+from tasc.draft.options import MAX_DRAFT
 from tasc.errors import ModelError, OptionError
 from tiny_models import ARCHITECTURES, DEVICE, POSITIONS, SIX
 
@@ -20,12 +22,13 @@ def llama() -> Any:
     return wide_model("llama")
 
 
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_greedy_output_is_plain_output(architecture):
+def test_greedy_output_is_plain_output(architecture, shape):
     model = wide_model(architecture)
     right = oracle(model, PROMPTS)
     for change in CHANGES.values():
-        drafting = eager_to_draft(Script(right.table, change))
+        drafting = eager_to_draft(SHAPES[shape](right.table, change))
         for prompt in PROMPTS:
             plain = model.generate(**one(prompt), **GREEDY)
             got = model.generate(**one(prompt), custom_generate=drafting, **GREEDY)
@@ -60,9 +63,49 @@ def test_rows_with_drafts_of_different_worth(llama):
     ]
 
 
+def test_a_branch_that_stands_is_moved_to_where_a_chain_has_it(llama, monkeypatch):
+    """Else what follows would read what others left in its places."""
+    right, moved = oracle(llama, PROMPTS), []
+    move = RowCache.move
+    monkeypatch.setattr(RowCache, "move", lambda self, *places: (moved.append(places), move(self, *places))[1])
+    for prompts in (PROMPTS[:1], PROMPTS):
+        drafting = eager_to_draft(Bush(right.table), max_draft=12)
+        plain = llama.generate(**padded(prompts), **GREEDY)
+        assert llama.generate(**padded(prompts), custom_generate=drafting, **GREEDY).tolist() == plain.tolist()
+        assert sum(request.passes for request in drafting.requests) < sum(r.tokens for r in drafting.requests)
+        assert moved
+        moved.clear()
+        # without it the outputs are others
+        with monkeypatch.context() as left:
+            left.setattr(RowCache, "move", lambda *_: None)
+            assert llama.generate(**padded(prompts), custom_generate=drafting, **GREEDY).tolist() != plain.tolist()
+
+
+def test_trees_bring_no_more_than_they_may(llama):
+    """Their depth is bounded by the limit and their size by max_draft; what is counted adds up."""
+    right = oracle(llama, PROMPTS)
+    for n in range(1, 14):
+        drafter = Bush(right.table)
+        drafting = eager_to_draft(drafter, max_draft=8)
+        options = GREEDY | dict(max_new_tokens=n)
+        plain = llama.generate(**padded(PROMPTS), **options)
+        assert llama.generate(**padded(PROMPTS), custom_generate=drafting, **options).tolist() == plain.tolist()
+        for state, request in zip(drafter.states, drafting.requests, strict=True):
+            assert max(state.asked, default=0) <= 8
+            assert request.tokens <= n
+            assert request.accepted == sum(accepted for _, accepted in request.by_position)
+            assert request.accepted == sum(accepted for _, accepted in request.by_source.values())
+            assert request.drafted == sum(drafted for drafted, _ in request.by_source.values())
+            assert len(request.by_position) < n
+    chains = eager_to_draft(Bush(right.table), tree=False)
+    llama.generate(**padded(PROMPTS), custom_generate=chains, **GREEDY)
+    for request in chains.requests:
+        assert request.drafted == sum(passes for passes, _ in request.by_position)
+
+
 def test_an_oracle_saves_passes(llama):
     prompt = PROMPTS[4]
-    drafting = eager_to_draft(oracle(llama, [prompt]))
+    drafting = eager_to_draft(oracle(llama, [prompt]), max_draft=10)
     out = llama.generate(**one(prompt), custom_generate=drafting, **GREEDY)
     n = out.shape[1] - len(prompt)
     (request,) = drafting.requests
@@ -85,7 +128,7 @@ def test_states_see_what_was_written_and_nothing_else(llama):
     for prompt, state in zip(PROMPTS, drafter.states, strict=True):
         written = llama.generate(**one(prompt), **GREEDY)[0, len(prompt) :].tolist()
         assert state.seen == written
-        assert state.asked[0] == 10, "the first draft comes before the prompt's pass"
+        assert state.asked[0] == MAX_DRAFT, "the first draft comes before the prompt's pass"
 
 
 def test_masks_lie_as_attention_on_cuda_needs_them(llama):
@@ -102,8 +145,9 @@ def test_masks_lie_as_attention_on_cuda_needs_them(llama):
         for change in CHANGES.values():
             for prompts in (PROMPTS[:1], PROMPTS, [PROMPTS[0], PROMPTS[0]]):
                 llama.generate(**padded(prompts), custom_generate=eager_to_draft(Script({}, change)), **GREEDY)
-                drafting = eager_to_draft(oracle(llama, prompts, change))
-                llama.generate(**padded(prompts), custom_generate=drafting, **GREEDY)
+                for shape in SHAPES.values():
+                    drafting = eager_to_draft(shape(oracle(llama, prompts).table, change))
+                    llama.generate(**padded(prompts), custom_generate=drafting, **GREEDY)
     finally:
         hook.remove()
     assert len({mask.shape[-1] % ALIGNMENT for mask in masks}) == ALIGNMENT, "windows of every length"
@@ -116,7 +160,7 @@ def test_masks_lie_as_attention_on_cuda_needs_them(llama):
 def test_the_limit_inside_a_draft(llama, n):
     options = GREEDY | dict(max_new_tokens=n, eos_token_id=95)
     prompt = PROMPTS[2]
-    drafting = eager_to_draft(oracle(llama, [prompt], eos_token_id=95))
+    drafting = eager_to_draft(oracle(llama, [prompt], eos_token_id=95), max_draft=10)
     plain = llama.generate(**one(prompt), **options)
     got = llama.generate(**one(prompt), custom_generate=drafting, **options)
     assert got.tolist() == plain.tolist()

@@ -1,5 +1,6 @@
 """Processors, criteria, streamers and dictionaries of model.generate, with drafts as without."""
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria,
 from transformers.generation.stopping_criteria import MaxTimeCriteria, StopStringCriteria
 from transformers.generation.streamers import BaseStreamer, TextIteratorStreamer
 
-from drafters import Script, random_drafter, wrong_at
+from drafters import SHAPES, Bush, Script, random_drafter, wrong_at
 from hf_drafts import CHANGES, GREEDY, PROMPTS, ROWS, eager_to_draft, one, oracle, padded, wide_model
 from tasc.decode._choice import HFChoice
 from tasc.decode._signature import cache_name
@@ -54,7 +55,8 @@ def test_logits_processors_see_the_true_prefix(llama, name, ahead):
     unpenalised = oracle(llama, PROMPTS)
     right = oracle(llama, PROMPTS, **PENALTIES[name])
     plain = llama.generate(**padded(PROMPTS), **options)
-    for drafter in (right, unpenalised, Script(right.table, wrong_at(lambda place: place % 4 == 2))):
+    wrong = wrong_at(lambda place: place % 4 == 2)
+    for drafter in (right, unpenalised, Script(right.table, wrong), Bush(right.table), Bush(right.table, wrong)):
         got = llama.generate(**padded(PROMPTS), custom_generate=eager_to_draft(drafter), **options)
         assert got.tolist() == plain.tolist()
         for prompt in PROMPTS:
@@ -132,12 +134,12 @@ def test_stopping_criteria_are_asked_at_every_token(llama, least):
     for prompts in ([PROMPTS[0]], PROMPTS):
         plain = llama.generate(**padded(prompts), stopping_criteria=StoppingCriteriaList([StopAt(least)]), **GREEDY)
         drafter = oracle(llama, prompts)
-        for change in CHANGES.values():
+        for shape, change in product(SHAPES.values(), CHANGES.values()):
             criterion = StopAt(least)
             got = llama.generate(
                 **padded(prompts),
                 stopping_criteria=StoppingCriteriaList([criterion, MaxTimeCriteria(1000.0)]),
-                custom_generate=eager_to_draft(Script(drafter.table, change)),
+                custom_generate=eager_to_draft(shape(drafter.table, change)),
                 **GREEDY,
             )
             assert got.tolist() == plain.tolist()
@@ -179,12 +181,13 @@ class Heard(BaseStreamer):
         self.ended += 1
 
 
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("n_rows", [1, 5])
-def test_streamers_hear_what_plain_decoding_tells_them(llama, n_rows):
+def test_streamers_hear_what_plain_decoding_tells_them(llama, n_rows, shape):
     inputs = padded(PROMPTS[:n_rows])
     plain, drafted = Heard(), Heard()
     llama.generate(**inputs, streamer=plain, **GREEDY)
-    drafter = oracle(llama, PROMPTS, wrong_at(lambda place: place % 5 == 4))
+    drafter = SHAPES[shape](oracle(llama, PROMPTS).table, wrong_at(lambda place: place % 5 == 4))
     llama.generate(**inputs, streamer=drafted, custom_generate=eager_to_draft(drafter), **GREEDY)
     assert drafted.given == plain.given
     assert drafted.ended == plain.ended == 1
@@ -202,10 +205,11 @@ def test_text_streamers_end():
     assert "".join(streamer) == tokenizer.decode(out[0, len(prompt) :])
 
 
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("penalty", [{}, dict(repetition_penalty=1.4), dict(suppress_tokens=[20, 30])])
-def test_a_dictionary_has_scores_logits_and_cache(llama, penalty):
+def test_a_dictionary_has_scores_logits_and_cache(llama, penalty, shape, ahead):
     options = GREEDY | penalty | dict(return_dict_in_generate=True, output_scores=True, output_logits=True)
-    drafter = oracle(llama, PROMPTS, wrong_at(lambda place: place % 4 == 3), **penalty)
+    drafter = SHAPES[shape](oracle(llama, PROMPTS, **penalty).table, wrong_at(lambda place: place % 4 == 3))
     prompt = PROMPTS[3]
     plain = llama.generate(**one(prompt), **options)
     got = llama.generate(**one(prompt), custom_generate=eager_to_draft(drafter), **options)

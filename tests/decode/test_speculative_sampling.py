@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from drafters import Script
+from drafters import SHAPES
 from hf_drafts import CHANGES, GREEDY, PROMPTS, eager_to_draft, one, oracle, padded, wide_model
 from tasc.decode._choice import HFChoice
 from tiny_models import DEVICE, tiny_model
@@ -60,9 +60,10 @@ SAMPLING = {
 }
 
 
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("drafts", ["right", "random"])
 @pytest.mark.parametrize("name", SAMPLING)
-def test_sampling_keeps_the_distribution(name, drafts, ahead):
+def test_sampling_keeps_the_distribution(name, drafts, shape, ahead):
     n_ids, n_new, n_samples, eos_id = 5, 3, 4000, 4
     model = tiny_model("llama", rows=n_ids, initializer_range=0.3, seed=3)
     prompt = [1, 2, 3]
@@ -79,7 +80,7 @@ def test_sampling_keeps_the_distribution(name, drafts, ahead):
     likely = max(chances, key=chances.__getitem__)
     rng = np.random.default_rng(0)
     table = (lambda _: likely) if drafts == "right" else (lambda _: rng.integers(0, n_ids, n_new).tolist())
-    drafting = eager_to_draft(Script(table, vocab_size=n_ids))
+    drafting = eager_to_draft(SHAPES[shape](table, vocab_size=n_ids))
     torch.manual_seed(1 + ahead)
     counts: dict[tuple[int, ...], int] = {}
     accepted = 0
@@ -107,11 +108,12 @@ def test_a_wrong_acceptance_rule_would_be_found_by_the_test_above():
     assert chisquare(found, expected).pvalue < 1e-20
 
 
-def test_sampled_rows_of_a_batch_do_not_depend_on_each_other(llama):
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sampled_rows_of_a_batch_do_not_depend_on_each_other(llama, shape):
     """With one allowed id per place there is only one sample: rows at different paces must find it."""
     right = oracle(llama, PROMPTS)
     options = GREEDY | dict(do_sample=True, top_k=1)
     plain = llama.generate(**padded(PROMPTS), **GREEDY)
     for change in CHANGES.values():
-        drafting = eager_to_draft(Script(right.table, change))
+        drafting = eager_to_draft(SHAPES[shape](right.table, change))
         assert llama.generate(**padded(PROMPTS), custom_generate=drafting, **options).tolist() == plain.tolist()

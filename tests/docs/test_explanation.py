@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerFast
 
 from tasc.corpus import Row, Tasks, TokenCorpus
 from tasc.corpus.variability import renyi_entropy
-from tasc.decode.verify import kept
 from tasc.draft import SOURCES, Drafter, Options
+from tasc.draft.verify import kept
 from tasc.vocab import enrich
 from tasc.vocab.pcs import PrefixCollisions
 
@@ -174,7 +174,7 @@ def decoded(words):
     while done < len(target):
         draft = state.propose(10)
         chosen = (target[done:] + [-1] * 10)[: len(draft.tokens) + 1]  # behind the end it does not matter
-        brought = kept(draft.tokens.tolist(), chosen)
+        brought = kept(draft.planned(10), chosen)
         brought = brought[: len(target) - done]
         passes.append(SimpleNamespace(draft=draft, brought=brought, before=target[:done]))
         state.extend(brought)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from threading import Event
 from unittest import mock
 
@@ -15,6 +16,7 @@ from plain_request import EOS, OUTPUT, START, UNUSED, USED, PlainRequest, look, 
 from tasc.draft import _candidates, _features, _fit, _index, _request, _sources
 from tasc.draft.interface import SOURCES
 from tasc.draft.mixture import extend_and_propose
+from tasc.draft.verify import accepted
 
 TOKENS = st.integers(1, 5)
 ROWS = st.lists(st.lists(TOKENS, max_size=10), min_size=1, max_size=8)
@@ -264,8 +266,76 @@ def test_drafts_are_chains_of_real_tokens_that_end_where_they_should(request, se
 def test_a_shorter_draft_is_the_beginning_of_a_longer_one(request, seed, max_tokens):
     _, state, _ = both(request, seed=seed)
     short, long = state.propose(max_tokens), state.propose(20)
-    for one, other in zip(short, long, strict=True):
+    assert short.parents is long.parents is None
+    for one, other in zip(short[:3], long[:3], strict=True):
         np.testing.assert_array_equal(one, other[:max_tokens])
+
+
+def grown(drafter, memory, wanted, deepest, least):
+    """The likeliest tokens, each branch followed from the beginning on a copy of the memory."""
+    tree, reached, open_, every = [], {(): 1.0}, {}, []
+
+    def look_behind(path):
+        own = memory.copy()
+        for token in path:
+            _request.advance(*drafter.lookup(), own, own[: _request.FRAME], token)
+        seen, scores = look(drafter, own), np.empty(_sources.MOST + 1)
+        if seen.n:
+            _features.score(drafter.weights, seen.features, seen.n, scores)
+        for k in range(seen.n):
+            chance = reached[path] * scores[k]
+            every.append(chance)
+            if chance >= least:
+                source = _features.source_of(seen.features, seen.numbers, k)
+                open_[(*path, int(seen.found[k]))] = chance, source
+
+    look_behind(())
+    while open_ and len(tree) < wanted:
+        path = max(open_, key=lambda path: open_[path][0])
+        reached[path], source = open_.pop(path)
+        tree.append((path, source))
+        if path[-1] != EOS and len(path) < deepest:
+            look_behind(path)
+    return tree, [reached[path] for path, _ in tree], every
+
+
+@settings(max_examples=300)
+@given(requests(ANY_ID), st.integers(0, 1000), st.integers(0, 14), st.integers(1, 6), st.sampled_from([0.0, 0.05, 0.3]))
+def test_a_tree_holds_the_likeliest_tokens(request, seed, wanted, deepest, least):
+    drafter, state, plain = both(request, seed=seed)
+    before = state._memory.copy()
+    draft = state.propose_tree(wanted, deepest, min_probability=least)
+    np.testing.assert_array_equal(state._memory, before)
+    paths = []
+    for token, parent in zip(draft.tokens.tolist(), draft.parents.tolist(), strict=True):
+        assert -1 <= parent < len(paths)
+        paths.append((*(paths[parent] if parent >= 0 else ()), token))
+    if plain.text[-1].token == EOS:
+        assert not paths
+        return
+    tree, chances, every = grown(drafter, before, wanted, deepest, least)
+    np.testing.assert_allclose(np.cumprod(draft.probabilities.astype(np.float64)), chances, rtol=1e-5)
+    assert all(0 < p <= 1 for p in draft.probabilities)
+    # which of several tokens that are just as likely comes first is left open
+    assume(all(abs(a - b) > 1e-9 * a for a, b in pairwise(sorted(every, reverse=True))))
+    assert paths == [path for path, _ in tree]
+    assert draft.sources.tolist() == [source for _, source in tree]
+    assert (draft.tokens.dtype, draft.parents.dtype, draft.sources.dtype) == (np.int32, np.int32, np.uint8)
+
+
+@given(requests(), st.integers(0, 1000), st.integers(1, 12))
+def test_the_likeliest_branch_of_a_tree_is_the_chain_as_far_as_it_goes(request, seed, wanted):
+    _, state, _ = both(request, seed=seed)
+    tree, chain = state.propose_tree(wanted, wanted), state.propose(wanted)
+    planned = tree.planned(wanted)
+    first = [planned.tokens[place] for place in accepted(planned, chain.tokens.tolist())]
+    assert first[:1] == chain.tokens[:1].tolist()
+    assert len(tree.tokens) >= len(first)
+    # as many tokens of a tree bring no less than those of the chain, by the drafter's own chances
+    n = min(len(tree.tokens), len(chain.tokens))
+    brings = [np.cumprod(draft.probabilities[:n].astype(np.float64)).sum() for draft in (tree, chain)]
+    assert len(tree.tokens) >= len(chain.tokens)
+    assert brings[0] >= brings[1] - 1e-5
 
 
 @given(requests(), st.integers(0, 1000), st.booleans())
@@ -322,7 +392,7 @@ def test_many_requests_in_one_call_get_what_each_gets_alone(threads, request, se
         for k, (new, most, _) in enumerate(several):
             alone[k].extend(new)
             draft, n = alone[k].propose(most, min_probability=least), int(made[k])
-            for found, expected in zip((tokens, sources, chances), draft, strict=True):
+            for found, expected in zip((tokens, sources, chances), draft[:3], strict=True):
                 assert found.dtype == expected.dtype
                 np.testing.assert_array_equal(found[k, :n], expected)
 

@@ -236,6 +236,47 @@ def test_what_is_reached_too_seldom_to_pay_need_not_be_drafted(calls, ms, min_ga
         assert (short._credit, short.drafting) == (whole._credit, whole.drafting)
 
 
+@given(
+    st.lists(st.tuples(st.lists(st.floats(0, 1, width=32), max_size=5), st.integers(0, 6), st.booleans()), max_size=20),
+    st.lists(st.floats(0.1, 9), min_size=3, max_size=3),
+)
+def test_what_one_row_reaches_too_seldom_need_not_be_drafted_either(calls, ms):
+    cost = StepCost((1, 2, 6), (1,), (0,), [[ms]], draft_ms=0.1)
+    whole, short = Control(cost, max_draft=4), Control(cost, max_draft=4)
+    for draft, new, prompt in calls:
+        fed = 3 if prompt else 1
+        least = short.least(1, context=8, fed=fed)
+        cut = draft[: int((np.cumprod(draft) >= least).sum())]
+        (n,) = whole.lengths([draft], context=8, fed=fed)
+        assert short.lengths([cut], context=8, fed=fed) == [n]
+        for control in (whole, short):
+            control.observe([min(new, n) + 1])
+        assert (short._credit, short._paces) == (whole._credit, whole._paces)
+
+
+@given(
+    st.lists(st.lists(st.lists(st.floats(0, 1, width=32), max_size=5), min_size=2, max_size=4), max_size=20),
+    st.lists(st.floats(0.1, 9), min_size=3, max_size=3),
+)
+def test_no_pass_of_padded_rows_gets_wider_for_what_all_reach_too_seldom(calls, ms):
+    control = Control(StepCost((1, 2, 6), (1,), (0,), [[ms]], draft_ms=0.1), max_draft=4)
+    for drafts in calls:
+        least = control.least(len(drafts), context=8)
+        lengths = control.lengths(drafts, context=8)
+        assert max(lengths) <= max(int((np.cumprod(draft) >= least).sum()) for draft in drafts)
+        control.observe([n + 1 for n in lengths])
+
+
+def test_trees_where_their_mask_is_small_and_the_engine_takes_them():
+    control = Control(CPU)
+    assert control.trees(64)
+    assert control.trees(1, fed=2048)
+    assert not control.trees(1, fed=2049)
+    assert not control.trees(4, fed=2048)
+    assert not Control(CPU, tree=False).trees(1)
+    assert not Control(CPU, ragged=True).trees(1)
+
+
 def test_the_more_rows_the_likelier_a_token_must_be_to_be_drafted():
     control = Control(
         StepCost((1, 2, 4), (1, 32), (0,), [[[4.0, 4.1, 4.4]], [[10.0, 14.0, 20.0]]]), max_draft=3, ragged=True

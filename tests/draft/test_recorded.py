@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -28,7 +29,13 @@ def requests(draw: st.DrawFn) -> Recorded:
         draw(st.none() | st.integers(1, 100)),
         draw(st.none() | st.integers(0, 10**6).map(lambda n: n / 1000)),
         draw(st.integers(0, 9)),
+        draw(st.just(()) | st.just(tuple(map(one_deep, accepted, drafted)))),
     )
+
+
+def one_deep(accepted: int, drafted: int) -> int:
+    """The depth of a draft that holds what was accepted and alternatives."""
+    return max(accepted, min(drafted, 1))
 
 
 ONE = Recorded((1, 2), (3, 4, 5), (2, 0), (1, 0), 20, 1.5, 0)
@@ -43,6 +50,14 @@ def test_appended_requests_come_back_in_order(tmp_path_factory, first, second):
     log = read_log(path)
     assert log.requests == first + second
     assert log.about == {"fingerprint": "f", "max_draft": 10}
+
+
+def test_a_draft_without_a_depth_was_a_chain(tmp_path):
+    tree = replace(ONE, depths=(1, 0))
+    append_log(tmp_path / "run.jsonl", [ONE, tree])
+    assert [one.depths for one in read_log(tmp_path / "run.jsonl").requests] == [(2, 0), (1, 0)]
+    assert ONE.took_the_passes_of(replace(ONE, ms=2.0, depths=()))
+    assert not ONE.took_the_passes_of(tree)
 
 
 def test_passes_and_tokens_per_pass():
@@ -88,6 +103,10 @@ def test_an_unfinished_line_longer_than_a_block_is_removed(tmp_path):
         '{"prompt_ids": [1], "output_ids": [1], "drafted": [0], "accepted": [0], "ms": NaN}',
         '{"prompt_ids": [1], "output_ids": [1], "drafted": [0], "accepted": [0], "ms": "1"}',
         '{"prompt_ids": [1], "output_ids": [1], "drafted": [0], "accepted": [0], "slot": "0"}',
+        '{"prompt_ids": [1], "output_ids": [1], "drafted": [2], "accepted": [1], "depths": [3]}',
+        '{"prompt_ids": [1], "output_ids": [1], "drafted": [2], "accepted": [1], "depths": [0]}',
+        '{"prompt_ids": [1], "output_ids": [1], "drafted": [2], "accepted": [1], "depths": [1, 1]}',
+        '{"prompt_ids": [1], "output_ids": [1], "drafted": [2], "accepted": [1], "depths": 1}',
     ],
 )
 def test_a_bad_line_is_named(tmp_path, line):

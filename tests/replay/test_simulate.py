@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drafters import Script, random_drafter, wrong_at
+from drafters import Bush, Script, random_drafter, wrong_at
 from tasc.corpus import TokenCorpus, load_tokenizer
 from tasc.decode import Drafting, generate
 from tasc.draft import Drafter
@@ -48,6 +48,7 @@ def drafters(plain):
     index = Index.build(TokenCorpus.from_rows([row[:-1] for row in plain]), start_id=ROWS, eos_id=1)
     return {
         "right": Script(table),
+        "trees": Bush(table),
         "unsure": Script(table, wrong_at(lambda place: place % 5 == 2), probability=0.6),
         "wrong": random_drafter(0),
         "paper": PaperDrafter(index, p_min=1),
@@ -73,7 +74,7 @@ COSTS = {"cpu": StepCost.default("cpu"), "free": StepCost.default("cuda")}
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("cost", sorted(COSTS))
-@pytest.mark.parametrize("name", ["right", "unsure", "wrong", "paper", "best", "lookup"])
+@pytest.mark.parametrize("name", ["right", "trees", "unsure", "wrong", "paper", "best", "lookup"])
 @pytest.mark.parametrize("limit", [60, 17])
 def test_passes_are_those_of_a_real_run(llama, plain, tmp_path, name, cost, batch_size, limit):
     drafter, log = drafters(plain)[name], tmp_path / "run.jsonl"
@@ -87,7 +88,12 @@ def test_passes_are_those_of_a_real_run(llama, plain, tmp_path, name, cost, batc
     if name == "wrong":  # the same draws again
         drafter = random_drafter(0)
     result = replay_log(adaptive(drafter), recorded, control=Control(COSTS[cost], **options))
-    assert [(r.drafted, r.accepted) for r in result.requests] == [(r.drafted, r.accepted) for r in recorded]
+    for replayed, request in zip(result.requests, recorded, strict=True):
+        passes = [(one.drafted, one.depths, one.accepted) for one in (replayed, request)]
+        assert passes[0] == passes[1]
+        assert replayed.took_the_passes_of(request)
+    if name == "trees":
+        assert sum(map(sum, (one.depths for one in recorded))) < sum(map(sum, (one.drafted for one in recorded)))
     assert result.passes == sum(r.passes for r in recorded)
     assert result.tokens_per_pass == sum(len(r.output_ids) for r in recorded) / result.passes
     assert name in ("wrong", "lookup") or result.tokens_per_pass > 1
@@ -162,6 +168,17 @@ def test_a_draft_ends_where_all_of_it_gets_too_unlikely():
     assert cut.requests[0].drafted == (2, 2)
     none = replay(drafter, [[5]], [[1, 2, 3, 4, 5, 6]], before_prefill=True, min_probability=0.6)
     assert (none.tokens_per_pass, none.drafted_per_pass) == (1.0, 0.0)
+
+
+def test_trees_are_replayed_where_that_is_asked_for():
+    outputs = [list(range(20, 40))]
+    drafter = Bush({(5,): outputs[0]})
+    chains, trees = (replay(drafter, [[5]], outputs, max_draft=9, tree=tree) for tree in (False, True))
+    assert [sum(sum(r.drafted) - sum(r.depths) for r in one.requests) > 0 for one in (chains, trees)] == [False, True]
+    assert trees.requests[0].output_ids == tuple(outputs[0])
+    assert all(depth <= 9 for depth in trees.requests[0].depths)
+    wide = replay(drafter, [[5]], outputs, max_draft=9, tree=True, min_probability=0.8)
+    assert max(wide.requests[0].drafted) == 2  # 0.9, 0.81
 
 
 def test_predicted_speedup_is_that_of_the_curve():

@@ -10,7 +10,7 @@ from tasc.draft.cost import StepCost
 from tasc.draft.interface import SOURCES
 from tasc.errors import DataError
 from tasc.replay import replay
-from tasc.replay.steps import Pass, passes_of
+from tasc.replay.steps import passes_of
 
 PROMPTS = [(20, 21), (22,), (23, 24, 25), (26,)]
 OUTPUTS = [(*range(30, 30 + n), 0) for n in (9, 4, 14, 1)]
@@ -37,20 +37,20 @@ def test_the_passes_bring_the_output_and_are_those_that_were_recorded(log):
     for request, passes in zip(log.requests, found, strict=True):
         assert passes is not None
         assert sum((one.produced for one in passes), ()) == request.output_ids
-        assert [len(one.drafted) for one in passes] == list(request.drafted)
-        assert [one.n_accepted for one in passes] == list(request.accepted)
+        assert [len(one.draft.tokens) for one in passes] == list(request.drafted)
+        assert [len(one.stand) for one in passes] == list(request.accepted)
     known = [passes for passes in found if passes is not None]
     assert sum(map(len, known)) == log.passes
-    assert any(0 < one.n_accepted < len(one.drafted) for passes in known for one in passes)
+    assert any(0 < len(one.stand) < len(one.draft.tokens) for passes in known for one in passes)
 
 
 def test_sources_are_named_as_the_drafter_said(log):
     drafted, accepted = Counter(), Counter()
     for passes in passes_of(drafter(), log.requests, control()):
         for one in passes or ():
-            assert len(one.sources) == len(one.drafted)
+            assert len(one.sources) == len(one.draft.tokens)
             drafted.update(one.sources)
-            accepted.update(one.sources[: one.n_accepted])
+            accepted.update(one.sources[place] for place in one.stand)
     assert {name: [drafted[name], accepted[name]] for name in SOURCES if drafted[name]} == log.by_source
 
 
@@ -62,7 +62,11 @@ def test_a_request_that_another_drafter_decodes_otherwise_is_left_out(log):
 
 def test_a_draft_that_ends_the_output_leaves_no_token_of_the_model_s_own():
     result = replay(Script(TABLE), [PROMPTS[3]], [OUTPUTS[3]], control=control(), before_prefill=True)
-    assert passes_of(Script(TABLE), result.requests, control()) == [(Pass((30, 0), ("corpus", "neighbour"), 2, None),)]
+    (passes,) = passes_of(Script(TABLE), result.requests, control())
+    assert passes is not None
+    (only,) = passes
+    assert (only.draft.tokens, only.sources) == ([30, 0], ("corpus", "neighbour"))
+    assert (only.stand, only.own) == ((0, 1), None)
 
 
 def test_an_empty_log_is_an_error():

@@ -9,7 +9,8 @@ import pytest
 import tiny
 from recorded_runs import ASKED, DRAFTER, LOG, OUTPUTS, TOKENIZER, TRAINING, build, record, write_run
 from tasc.corpus import Tasks
-from tasc.draft.recorded import append_log, read_log
+from tasc.draft.recorded import Recorded, append_log, read_log
+from tasc.draft.verify import Planned
 from tasc.errors import DataError, FingerprintError, OptionError, TokenizerError, VocabularyError
 from tasc.evals import Prediction, write_predictions
 from tasc.report import read_report, read_run, render, texts
@@ -60,9 +61,11 @@ def test_a_log_and_its_drafter_give_every_view_of_the_drafts(place):
     assert run.systems[0].speeds[0].batch_size == 4
     assert run.systems[0].speeds[0].ms == pytest.approx(1.5 + 19 / 2)
     (drafts,) = run.drafts
-    n_drafted, n_accepted = (sum(sum(getattr(one, key)) for one in requests) for key in ("drafted", "accepted"))
-    for counts in (drafts.by_position, drafts.by_source):
-        assert sum(one.drafted for one in counts) == n_drafted
+    n_drafted, n_accepted, in_a_row = (
+        sum(sum(getattr(one, key)) for one in requests) for key in ("drafted", "accepted", "depths")
+    )
+    for counts, n in ((drafts.by_position, in_a_row), (drafts.by_source, n_drafted)):
+        assert sum(one.drafted for one in counts) == n
         assert sum(one.accepted for one in counts) == n_accepted
     assert {one.name for one in drafts.by_source} >= {"corpus", "prompt"}
     known = {row.prompt: row.completion for row in ASKED}
@@ -73,6 +76,21 @@ def test_a_log_and_its_drafter_give_every_view_of_the_drafts(place):
     assert f"{n_accepted / n_drafted:.0%} of the drafted tokens" in run.verdict[0]
     assert ("requests replayed", "20 of 20") in run.facts
     assert "--drafter FILE" not in " ".join(run.next_steps)
+
+
+def test_of_a_tree_the_branch_that_stands_comes_first():
+    ids = {word: TOKENIZER.encode(word)[0] for word in ("a", "b", "c", "d")}
+    draft = Planned([ids["b"], ids["a"], ids["c"], ids["d"]], [-1, -1, 0, 1], bytes([0, 1, 0, 2]))
+    request = Recorded((ids["a"],), (ids["a"], ids["d"], ids["b"]), (4,), (2,), depths=(2,))
+    (walk,) = texts.walks_of("run", [request], [(Pass(draft, (1, 3), ids["b"]),)], TOKENIZER, None)
+    (step,) = walk.steps
+    assert [(token.text, token.source, token.accepted) for token in step.drafted] == [
+        ("a", "neighbour", True),
+        ("d", "prompt", True),
+        ("b", "corpus", False),
+        ("c", "corpus", False),
+    ]
+    assert step.own == "b"
 
 
 def test_a_log_alone_gives_what_it_holds_and_says_what_is_missing(place):
@@ -132,7 +150,7 @@ def test_a_drafter_that_makes_other_drafts_is_told(place):
 def test_requests_that_the_replay_takes_other_passes_for_are_told_and_left_out(place):
     requests = read_log(place / LOG).requests
     n = len(requests[0].output_ids)
-    append_log(place / LOG, [replace(requests[0], drafted=(0,) * n, accepted=(0,) * n)])
+    append_log(place / LOG, [replace(requests[0], drafted=(0,) * n, accepted=(0,) * n, depths=())])
     run = read_run(place)
     assert "Sources and steps are those of 20 of 21 requests" in run.verdict[1]
     assert sum(one.drafted for one in run.drafts[0].by_source) == sum(sum(one.drafted) for one in requests)

@@ -31,9 +31,12 @@ def command(
     max_draft: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Most drafted tokens per row and pass. Default: what the drafter was tuned to, or 10."
+            min=1, help="Most drafted tokens per row and pass. Default: what the drafter was tuned to, or 15."
         ),
     ] = None,
+    tree: Annotated[
+        bool, typer.Option("--tree/--no-tree", help="Verify alternatives to each other in one pass, or chains alone.")
+    ] = True,
     batch_size: options.BatchSizeOption = 8,
     max_new_tokens: options.MaxNewTokensOption = None,
     limit: options.LimitOption = None,
@@ -77,7 +80,7 @@ def command(
     loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     drafting = None
     if drafter is not None:
-        drafting = load_drafting(loaded, drafter, max_draft=max_draft, cost=cost, record=record)
+        drafting = load_drafting(loaded, drafter, max_draft=max_draft, tree=tree, cost=cost, record=record)
     options = {"batch_size": batch_size, "max_new_tokens": max_new_tokens, "template": template, "drafting": drafting}
     report: dict[str, Any] = {"model": model, "data": data, "drafter": drafter, "skipped_rows": tasks.n_skipped}
     if compare:
@@ -94,14 +97,14 @@ def command(
     emit(report, as_json=as_json, human=lambda: speed_table(title, report))
 
 
-def load_drafting(loaded: Any, path: Path, *, max_draft: int | None, cost: Path | None, record: Path | None) -> Any:
-    """The drafter of a file for a loaded model, checked against its tokenizer: `tasc.decode.Drafting`."""
+def load_drafting(loaded: Any, path: Path, **options: Any) -> Any:
+    """The drafter of a file for a loaded model, checked against its tokenizer: `tasc.decode.Drafting` with these options."""
     from tasc.decode import check_drafter, speculative
     from tasc.draft import Drafter
 
     drafter = Drafter.load(path)
     check_drafter(drafter, loaded.tokenizer, loaded.vocabulary, source=path)
-    return speculative(drafter, max_draft=max_draft, cost=cost, record=record, vocabulary=loaded.vocabulary)
+    return speculative(drafter, vocabulary=loaded.vocabulary, **options)
 
 
 def _check_outputs(drafter: Path | None, *, output: Path | None, compare: bool, **with_drafter: Path | None) -> None:

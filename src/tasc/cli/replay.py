@@ -55,6 +55,10 @@ def command(
     min_probability: Annotated[
         float, typer.Option(min=0, max=1, help="End a draft where all of it is less likely than this to be accepted.")
     ] = 0.0,
+    tree: Annotated[
+        bool,
+        typer.Option("--tree/--no-tree", help="With --data: whole drafts are trees, or chains as in most engines."),
+    ] = False,
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Rows that share passes.")] = 1,
     max_prompt: Annotated[int, typer.Option(min=1, help="Cut prompts to so many tokens.")] = 1500,
     limit: options.LimitOption = None,
@@ -67,8 +71,8 @@ def command(
     """Measure drafters on known outputs, without a model.
 
     With `--data`, the tokens per pass are those of whole drafts, where the first token of each output is given. The
-    speed-up is predicted for decoding as `tasc generate` does it, which drafts before the prompt's pass and chooses
-    lengths by the cost curve.
+    speed-up is predicted for decoding as `tasc generate` does it, which drafts before the prompt's pass, trees where the
+    drafter has them, and chooses lengths by the cost curve.
 
     With `--log`, everything is as in the recorded run: batches, options and, for the same drafter, its passes.
 
@@ -97,7 +101,12 @@ def command(
             loaded, tokenizer_of(loaded, drafter, tokenizer, vocabulary), vocabulary, max_prompt
         )
         tuned = MAX_DRAFT if loaded.tuned is None else loaded.tuned.max_draft
-        whole = {"max_draft": max_draft or tuned, "min_probability": min_probability, "batch_size": batch_size}
+        whole = {
+            "max_draft": max_draft or tuned,
+            "min_probability": min_probability,
+            "tree": tree,
+            "batch_size": batch_size,
+        }
         report = {
             "skipped_rows": rows.n_skipped,
             **_replay_data(contenders, prompts, outputs, _cost(cost, loaded), whole),
@@ -177,9 +186,7 @@ def _replay_log(
             done = replay_log(
                 at_work(one, log), requests, name=name, control=Control(curve, **chosen), progress=advance
             )
-            same = all(
-                (a.drafted, a.accepted) == (b.drafted, b.accepted) for a, b in zip(done.requests, requests, strict=True)
-            )
+            same = all(a.took_the_passes_of(b) for a, b in zip(done.requests, requests, strict=True))
             results.append(done.to_json() | {"same_passes": same})
     return {"rows": len(requests), **chosen, "cost": curve.about, "recorded": recorded, "results": results}
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from transformers.generation import logits_process, stopping_criteria
 
-from tasc.decode.speculate import Row
-from tasc.decode.verify import kept, until_end
+from tasc.decode.speculate import Row, most_likely
+from tasc.draft.verify import Planned, accepted, kept, until_end
 from tasc.errors import OptionError
 
 
@@ -90,12 +90,12 @@ class HFChoice:
         self._latest: dict[int, tuple[Any, Any]] = {}
 
     def __call__(
-        self, logits: torch.Tensor, rows: Sequence[Row], drafts: Sequence[list[int]], first: Sequence[int]
+        self, logits: torch.Tensor, rows: Sequence[Row], drafts: Sequence[Planned], first: Sequence[int]
     ) -> list[list[int]]:
         if self.blind:
             return self._at_once(logits, rows, drafts, first)
         return [
-            self._row(logits[slot, start:], row, draft)
+            (self._row_ahead if self.ahead else self._row)(logits[slot, start:], row, draft)
             for slot, (row, draft, start) in enumerate(zip(rows, drafts, first, strict=True))
         ]
 
@@ -112,10 +112,10 @@ class HFChoice:
         return n, ended
 
     def _at_once(
-        self, logits: torch.Tensor, rows: Sequence[Row], drafts: Sequence[list[int]], first: Sequence[int]
+        self, logits: torch.Tensor, rows: Sequence[Row], drafts: Sequence[Planned], first: Sequence[int]
     ) -> list[list[int]]:
         processors = self.processors[0]
-        scores = logits
+        scores = raw = logits
         if processors or self.sample or self.keep_scores or self.keep_logits:
             raw = logits.float()
             flat = raw.reshape(-1, raw.shape[-1])
@@ -123,43 +123,68 @@ class HFChoice:
                 no_ids = torch.zeros(len(flat), 1, dtype=torch.int64, device=self.device)
                 flat = processors(no_ids, flat.clone())
             scores = flat.view(raw.shape)
-            if self.keep_scores or self.keep_logits:
-                for slot, (row, start) in enumerate(zip(rows, first, strict=True)):
-                    self._latest[row.index] = scores[slot, start:].clone(), raw[slot, start:].clone()
-        chosen = self._pick(scores).tolist()
-        return [kept(draft, line[start:]) for draft, line, start in zip(drafts, chosen, first, strict=True)]
-
-    def _row(self, logits: torch.Tensor, row: Row, draft: list[int]) -> list[int]:
-        """The tokens of one row; `logits` float[at least len(draft) + 1, n_ids]."""
-        processors, known = self.processors[row.index], self.ids[row.index]
-        ids = known
-        if draft:
-            ids = torch.cat([known, torch.tensor([draft], device=self.device)], dim=1)
-        scores: list[torch.Tensor] = []
-        chosen: list[int] = []
-        for place in range(len(draft) + 1):
-            # a copy, the processors' to change
-            own = logits[place : place + 1].to(torch.float32, copy=True)
-            one = processors(ids[:, : known.shape[1] + place], own)
-            scores.append(one)
-            if self.ahead:
-                continue
-            token = int(self._pick(one))
-            chosen.append(token)
-            if place == len(draft) or token != draft[place] or token in self.end_ids:
-                break
-        if self.ahead:
-            chosen = self._pick(torch.cat(scores)).tolist()
+        chosen = self._pick(scores)
+        brought = [kept(draft, line[start:]) for draft, line, start in zip(drafts, chosen, first, strict=True)]
         if self.keep_scores or self.keep_logits:
-            self._latest[row.index] = torch.cat(scores), logits[: len(scores)].to(torch.float32, copy=True)
-        # cut at an end token above, the draft may be longer than what was looked at
-        return kept(draft[: len(chosen) - 1], chosen)
+            for slot, (row, draft, ids, start) in enumerate(zip(rows, drafts, brought, first, strict=True)):
+                self._remember(row, draft, ids, scores[slot, start:], raw[slot, start:])
+        return brought
 
-    def _pick(self, scores: torch.Tensor) -> torch.Tensor:
+    def _row(self, logits: torch.Tensor, row: Row, draft: Planned) -> list[int]:
+        """The tokens of one row, each chosen when those before it are; `logits` float[at least n_drafted + 1, n_ids]."""
+        processors, known = self.processors[row.index], self.ids[row.index]
+        ids: list[int] = []
+        scores: list[torch.Tensor] = []
+        places: list[int] = []
+        place = -1
+        while True:
+            so_far = (
+                torch.cat([known, torch.tensor([ids], dtype=known.dtype, device=self.device)], dim=1) if ids else known
+            )
+            # a copy, the processors' to change
+            scores.append(processors(so_far, logits[place + 1][None].to(torch.float32, copy=True)))
+            places.append(place + 1)
+            ids += self._pick(scores[-1])
+            place = -1 if ids[-1] in self.end_ids else draft.child(place, ids[-1])
+            if place < 0:
+                break
+        if self.keep_scores or self.keep_logits:
+            self._latest[row.index] = torch.cat(scores), logits[places].float()
+        return ids
+
+    def _row_ahead(self, logits: torch.Tensor, row: Row, draft: Planned) -> list[int]:
+        """The same with all places scored before any token is looked at, each behind the branch that it ends."""
+        processors, known = self.processors[row.index], self.ids[row.index]
+        drafted = torch.tensor([[0, *draft.tokens]], device=self.device)
+        paths = [[place + 1 for place in draft.path(last)] for last in range(-1, len(draft.tokens))]
+        longest = max(map(len, paths))
+        padded = [path + [0] * (longest - len(path)) for path in paths]
+        on_path = torch.tensor(padded, dtype=torch.int64, device=self.device)
+        scores = torch.cat(
+            [
+                processors(
+                    torch.cat([known, drafted[:, on_path[place, : len(path)]]], dim=1),
+                    logits[place][None].to(torch.float32, copy=True),
+                )
+                for place, path in enumerate(paths)
+            ]
+        )
+        ids = kept(draft, self._pick(scores))
+        if self.keep_scores or self.keep_logits:
+            self._remember(row, draft, ids, scores, logits.float())
+        return ids
+
+    def _remember(self, row: Row, draft: Planned, ids: Sequence[int], scores: torch.Tensor, raw: torch.Tensor) -> None:
+        """Keep the scores of the places where the ids were chosen."""
+        places = [0, *(place + 1 for place in accepted(draft, ids))][: len(ids)]
+        self._latest[row.index] = scores[places], raw[places]
+
+    def _pick(self, scores: torch.Tensor) -> list[Any]:
+        """The ids for every row of scores, float[..., n_ids]; nested lists."""
         if not self.sample:
-            return scores.argmax(dim=-1)
+            return most_likely(scores)
         chances = torch.softmax(scores, dim=-1)
-        return torch.multinomial(chances.view(-1, chances.shape[-1]), 1).view(chances.shape[:-1])
+        return torch.multinomial(chances.view(-1, chances.shape[-1]), 1).view(chances.shape[:-1]).tolist()
 
     def _asked(self, row: Row, ids: list[int], ended: bool) -> tuple[int, bool]:
         """Ask the criteria after every token, in order, as plain decoding does."""

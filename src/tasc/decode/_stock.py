@@ -15,7 +15,7 @@ from transformers.generation.logits_process import LogitsProcessor, LogitsProces
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
 from tasc.decode._signature import own_model
-from tasc.decode.speculate import Greedy, Row, note_draft, take
+from tasc.decode.speculate import NOTHING, Greedy, Row, take
 from tasc.errors import ModelError
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ class _Watch(StoppingCriteria):
         now = time.perf_counter()
         live = [(row, token) for row, token in zip(self.rows, tokens, strict=True) if not row.done]
         for row, token in live:
-            note_draft(row, [], b"")
-            take(row, [], [token], self.greedy)
+            take(row, NOTHING, [token], self.greedy)
             row.verify_seconds += (now - self.last) / len(live)
             row.prefill_seconds = row.prefill_seconds or row.verify_seconds  # the prompt's pass is the first
         self.last = now

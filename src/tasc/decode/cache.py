@@ -79,6 +79,12 @@ class RowLayer(CacheLayerMixin):
             places.index_copy_(0, columns.index, new)
         return buffer.narrow(2, 0, columns.end)
 
+    def move(self, old: torch.Tensor, new: torch.Tensor) -> None:
+        """Write the states at some places of the buffer, seen as (row, column) pairs, to others: int64[n] each."""
+        for states in (self.keys, self.values):
+            places = states.transpose(1, 2).flatten(0, 1)
+            places.index_copy_(0, new, places.index_select(0, old))
+
     def select(self, rows: torch.Tensor, n_columns: int) -> None:
         """Keep only these rows, in ascending order, and of them the first columns."""
         if self.is_initialized:
@@ -116,6 +122,12 @@ class RowCache(Cache):
         """Keep only these rows, int64[n], in ascending order, and of them the first columns."""
         for layer in self.row_layers:
             layer.select(rows, n_columns)
+
+    def move(self, old: torch.Tensor, new: torch.Tensor) -> None:
+        """Move what tokens left in the cache: int64[n] each, places as in `Columns.index`; all are read before any is written."""
+        for layer in self.row_layers:
+            if layer.is_initialized:
+                layer.move(old, new)
 
     def to_dynamic(self, n_columns: int) -> DynamicCache:
         """The first columns as the cache that transformers uses itself."""

@@ -12,7 +12,7 @@ from tasc.draft.adaptive import adaptive
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
 from tasc.draft.interface import Learner
-from tasc.draft.options import Tuned
+from tasc.draft.options import MAX_DRAFT, Tuned
 from tasc.draft.recorded import Recorded, append_log
 from tasc.errors import FingerprintError, ModelError, OptionError
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from tasc.draft.interface import Drafts
     from tasc.vocab.vocabulary import EnrichedVocabulary
-
-MAX_DRAFT = 10  # of a drafter that was not tuned
 
 Record = Callable[[list[Recorded]], None]
 
@@ -41,6 +39,7 @@ class Drafting:
             for if that is of the model's kind of device, else one typical of the device.
         min_gain: by what share a drafted pass must be expected to beat a plain one.
         switch_off: False keeps drafting even while it loses time.
+        tree: drafts may hold alternatives to each other, if the drafter has them: more of them fit for as many tokens.
         adapt: let the drafter's weights follow what the model writes; the drafter itself does not change.
         vocabulary: the n-grams the model was trained with. Prompts are in base ids and outputs are not, so the drafter
             is shown the prompt in merged form.
@@ -63,6 +62,7 @@ class Drafting:
         cost: StepCost | str | os.PathLike[str] | None = None,
         min_gain: float = 0.0,
         switch_off: bool = True,
+        tree: bool = True,
         adapt: bool = True,
         vocabulary: "EnrichedVocabulary | None" = None,
         record: str | os.PathLike[str] | Record | None = None,
@@ -81,7 +81,12 @@ class Drafting:
         self.drafter, self.max_draft, self.vocabulary, self.record = drafter, max_draft, vocabulary, record
         self.adapt, self._at_work = adapt, adaptive(drafter) if adapt else drafter
         self.cost = StepCost.load(cost) if isinstance(cost, str | os.PathLike) else cost
-        self._options: dict[str, Any] = {"max_draft": max_draft, "min_gain": min_gain, "switch_off": switch_off}
+        self._options: dict[str, Any] = {
+            "max_draft": max_draft,
+            "min_gain": min_gain,
+            "switch_off": switch_off,
+            "tree": tree,
+        }
         self._control = None if self.cost is None else Control(self.cost, **self._options)
         Control(StepCost.default(), **self._options)  # out of range shows here, not in the first request
         self._target: Target | None = None
@@ -166,8 +171,8 @@ def summary(requests: Sequence[RequestStats]) -> dict[str, Any]:
 
     Returns:
         `tokens_per_pass`, end tokens counted; `drafted_per_pass`; `acceptance`, the share of the drafted tokens that were
-        kept; `acceptance_by_position`, of the first, second, ... token of the drafts that were that long, and `by_position`, the
-        [drafted, accepted] behind it; `by_source`, drafted, accepted and their ratio; `draft_ms_per_output`, `verify_ms_per_output`, and of the latter
+        kept; `acceptance_by_position`, of the first, second, ... place, in what share of the passes whose draft got there a token
+        was accepted, and `by_position`, the [passes, accepted] behind it; `by_source`, drafted, accepted and their ratio; `draft_ms_per_output`, `verify_ms_per_output`, and of the latter
         `prefill_ms_per_output`, what the prompt's pass took.
 
     Raises:

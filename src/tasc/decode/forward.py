@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from tasc.decode._signature import arguments_of, cache_name
 from tasc.decode.cache import RowCache, cache_layers
+from tasc.draft.verify import Planned
 from tasc.errors import ModelError
 
 if TYPE_CHECKING:
@@ -84,59 +86,93 @@ class Forward:
         self._bands: torch.Tensor | None = None  # float[ALIGNMENT, widest, columns]
         self._last_start = 0  # the last column at which they let a pass begin
 
-    def prefill(self, rows: Sequence[Sequence[int]], pad_id: int, n_logits: int) -> torch.Tensor:
+    def prefill(self, prompts: Sequence[Sequence[int]], drafts: Sequence[Planned], pad_id: int) -> torch.Tensor:
         """The first pass.
 
         Args:
-            rows: ids of each row, prompt and draft.
+            prompts: ids of each row.
+            drafts: what follows each; the last token of a prompt is the draft's root.
             pad_id: any id the model knows.
-            n_logits: how many of the last columns are asked for.
 
         Returns:
-            float[n_rows, n_logits, n_ids]; the rows' ends are aligned.
+            float[n_rows, 1 + longest draft, n_ids]: what follows the last columns; the rows' ends are aligned.
         """
-        width = max(map(len, rows))
+        rows = [[*prompt, *draft.tokens] for prompt, draft in zip(prompts, drafts, strict=True)]
+        width, fed = max(map(len, rows)), 1 + max(len(draft.tokens) for draft in drafts)
         self.first = [width - len(row) for row in rows]
-        padded = [[pad_id] * n + list(row) for n, row in zip(self.first, rows, strict=True)]
+        padded = [[pad_id] * n + row for n, row in zip(self.first, rows, strict=True)]
         ids = torch.tensor(padded, device=self.device)
-        self.next = [width] * len(rows)
+        # as if the last token of each prompt had been fed in a pass of its own
+        self.next = [width - 1 - len(draft.tokens) for draft in drafts]
         mask, positions = None, self.positions[:width].expand(len(rows), -1)
+        every = torch.arange(width, device=self.device)
         if any(self.first):
             self._first = torch.tensor(self.first, device=self.device)[:, None]
-            columns = torch.arange(width, device=self.device)[None]
-            positions = (columns - self._first).clamp_(min=0)
-            mask = (columns >= self._first).to(torch.int64)
+            positions = (every - self._first).clamp_(min=0)
+            mask = (every >= self._first).to(torch.int64)
+        if any(draft.branches for draft in drafts):
+            begin = width - fed
+            unseen, depths = self._tree(drafts, fed, ends_aligned=True)
+            hidden = (torch.arange(_aligned(width), device=self.device) > every[:, None]).repeat(len(rows), 1, 1)
+            hidden[:, begin:, begin:width] = unseen
+            positions = positions.clone()
+            positions[:, begin:] = depths + begin
+            if self._first is not None:
+                hidden[:, :, :width] |= every < self._first[:, :, None]
+                positions[:, begin:] -= self._first
+            mask = self._mask(hidden)[:, None, :, :width]
+            positions.clamp_(min=0)
         columns = self.cache.columns
         columns.start, columns.end, columns.index = 0, width, None
         self.cache.reserve(width)
-        return self._call(ids, mask, positions, n_logits)
+        return self._call(ids, mask, positions, fed)
 
-    def step(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    def step(self, last: Sequence[int], drafts: Sequence[Planned]) -> torch.Tensor:
         """A later pass.
 
         Args:
-            rows: of each row the ids to feed: its last token and a draft, of any length.
+            last: the last token of each row.
+            drafts: what follows each.
 
         Returns:
-            float[n_rows, width of the longest, n_ids]; the rows' beginnings are aligned. Columns past a row's own ids
-            mean nothing.
+            float[n_rows, 1 + longest draft, n_ids]: what follows the last token and the drafted ones. Columns past a row's own
+            ids mean nothing.
         """
-        width = max(map(len, rows))
-        ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=self.device)
+        width = 1 + max(len(draft.tokens) for draft in drafts)
+        fed = [[token, *draft.tokens] for token, draft in zip(last, drafts, strict=True)]
+        ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in fed], device=self.device)
         start = max(self.next)
         columns = self.cache.columns
         columns.start, columns.end, columns.index = start, start + width, None
         self.cache.reserve(columns.end)
-        in_step = min(self.next) == start
+        in_step, trees = min(self.next) == start, any(draft.branches for draft in drafts)
         if in_step and self._first is None:
-            positions = self.positions.narrow(0, start, width).expand(len(rows), -1)
-            mask = None if width == 1 else self._causal(start, width)
+            if trees:
+                mask, positions = self._grown(start, width, drafts)
+            else:
+                positions = self.positions.narrow(0, start, width).expand(len(fed), -1)
+                mask = None if width == 1 else self._causal(start, width)
         else:
-            mask, positions = self._ragged(start, width, in_step)
+            mask, positions = self._ragged(start, width, in_step, drafts if trees else None)
         return self._call(ids, mask, positions, width)
 
-    def advance(self, n_tokens: Sequence[int]) -> None:
-        """How many of the ids that were last fed each row keeps, counted from its next column."""
+    def advance(self, n_tokens: Sequence[int], stand: Sequence[Sequence[int]]) -> None:
+        """What each row keeps of what it was last fed.
+
+        Args:
+            n_tokens: how many tokens it got. All but the last have their states in the cache.
+            stand: the places of the drafted tokens among them; their states move to where a chain has them.
+        """
+        capacity = self.cache.columns.capacity
+        moved = [
+            (slot * capacity + column + 1 + place, slot * capacity + column + 1 + n)
+            for slot, (column, places) in enumerate(zip(self.next, stand, strict=True))
+            for n, place in enumerate(places)
+            if place != n
+        ]
+        if moved:
+            old, new = torch.tensor(moved, device=self.device).unbind(1)
+            self.cache.move(old, new)
         self.next = [column + n for column, n in zip(self.next, n_tokens, strict=True)]
 
     def select(self, slots: Sequence[int]) -> None:
@@ -172,8 +208,18 @@ class Forward:
         left = self._last_start + off - start
         return self._bands[None, None, off, :width, left : left + start + width]
 
-    def _ragged(self, start: int, width: int, in_step: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mask, float[n_rows, 1, width, columns], and positions, int64[n_rows, width], of rows with their own columns."""
+    def _grown(self, start: int, width: int, drafts: Sequence[Planned]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same of trees: mask, float[n_rows, 1, width, start + width], and positions, int64[n_rows, width]."""
+        unseen, depths = self._tree(drafts, width, ends_aligned=False)
+        mask = torch.zeros(len(drafts), 1, width, _aligned(start + width), dtype=self._dtype, device=self.device)
+        mask = mask[..., : start + width]
+        mask[..., start:].masked_fill_(unseen[:, None], torch.finfo(self._dtype).min)
+        return mask, (depths + start).clamp_(max=self.last_position)
+
+    def _ragged(
+        self, start: int, width: int, in_step: bool, drafts: Sequence[Planned] | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of rows with their own columns, or with trees: mask, float[n_rows, 1, width, columns], positions, int64[n_rows, width]."""
         n_rows = len(self.next)
         starts = torch.tensor(self.next, device=self.device)[:, None]
         own = starts + self.steps[:width]  # the column of every token
@@ -182,13 +228,42 @@ class Forward:
             lines = torch.arange(n_rows, device=self.device)[:, None] * columns.capacity
             columns.index = (own + lines).flatten()
         every = torch.arange(_aligned(start + width), device=self.device)
-        hidden = every > own[:, :, None]
         positions = own
+        if drafts is None:
+            hidden = every > own[:, :, None]
+        else:
+            unseen, depths = self._tree(drafts, width, ends_aligned=False)
+            hidden = (every >= starts)[:, None].repeat(1, width, 1)
+            hidden.scatter_(2, own[:, None].expand(-1, width, -1), unseen)
+            positions = starts + depths
         if self._first is not None:
             hidden |= every < self._first[:, :, None]
-            positions = own - self._first
+            positions = positions - self._first
         mask = self._mask(hidden)[:, None, :, : start + width]
         return mask, positions.clamp(max=self.last_position)
+
+    def _tree(self, drafts: Sequence[Planned], width: int, *, ends_aligned: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of the tokens that are fed, from a row's last one on, or of so many at its end.
+
+        Returns:
+            unseen: bool[n_rows, width, width]: whether a token does not stand on the branch of another, nor is it.
+            depths: int64[n_rows, width]: tokens before each on its branch.
+        """
+        size = -(-width // 8)
+        lines, depths = [], []
+        for draft in drafts:
+            root = width - 1 - len(draft.tokens) if ends_aligned else 0
+            # of each token, those that it sees as the bits of a number: numpy is slow on rows of a few
+            seen, depth = [(2 << place) - 1 for place in range(root + 1)], list(range(root + 1))
+            for place, parent in enumerate(draft.parents, root + 1):
+                seen.append(seen[root + 1 + parent] | 1 << place)
+                depth.append(depth[root + 1 + parent] + 1)
+            rest = width - len(seen)
+            lines += [bits.to_bytes(size, "little") for bits in (*seen, *[0] * rest)]
+            depths.append(depth + [0] * rest)
+        packed = np.frombuffer(b"".join(lines), np.uint8).reshape(len(drafts), width, size)
+        unseen = np.unpackbits(packed, axis=2, count=width, bitorder="little") == 0
+        return torch.from_numpy(unseen).to(self.device), torch.tensor(depths, device=self.device)
 
     def _mask(self, hidden: torch.Tensor) -> torch.Tensor:
         mask = torch.zeros(hidden.shape, dtype=self._dtype, device=self.device)

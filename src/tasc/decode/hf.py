@@ -84,7 +84,7 @@ def speculative(drafter: "Drafts", **options: Any) -> Speculative:
 
     Args:
         drafter: from `tasc draft build`, for the tokenizer of the model.
-        options: see `tasc.decode.drafting.Drafting`: max_draft, cost, min_gain, switch_off, adapt, vocabulary, record.
+        options: see `tasc.decode.drafting.Drafting`: max_draft, cost, min_gain, switch_off, tree, adapt, vocabulary, record.
 
     Returns:
         An object for one model and task, to be used for all its requests: it carries over how well drafts pay and which

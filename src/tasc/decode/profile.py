@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tasc.decode.generate import evaluating
 from tasc.decode.load import device_name
 from tasc.draft.cost import StepCost
+from tasc.draft.verify import Planned
 from tasc.errors import OptionError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def profile(
     import torch
 
     from tasc.decode.forward import Forward, Target
+    from tasc.decode.speculate import NOTHING
 
     if repeats < 1:
         raise OptionError(f"repeats must be at least 1, got {repeats}")
@@ -58,7 +60,8 @@ def profile(
         for n_rows in batch_sizes:
             for context in fitting:
                 forwards[n_rows, context] = forward = Forward(target, context + max(tokens), max(tokens))
-                forward.prefill([[0] * context] * n_rows, 0, 1)
+                forward.prefill([[0] * context] * n_rows, [NOTHING] * n_rows, 0)
+                forward.advance([1] * n_rows, [()] * n_rows)
         for round_ in range(repeats + 1):  # the first warms up
             for (n_rows, context), forward in forwards.items():
                 taken = {k: _pass(forward, n_rows, k) for k in tokens}
@@ -92,6 +95,7 @@ def fitting_contexts(model: "PreTrainedModel", contexts: Sequence[int], tokens: 
 
 
 def _pass(forward: "Forward", n_rows: int, k: int) -> float:
+    drafts = [Planned.chain([0] * (k - 1))] * n_rows
     begin = time.perf_counter()
-    forward.step([[0] * k] * n_rows).argmax(dim=-1).tolist()  # the next pass writes over this one's columns
+    forward.step([0] * n_rows, drafts).argmax(dim=-1).tolist()  # the next pass writes over this one's columns
     return time.perf_counter() - begin

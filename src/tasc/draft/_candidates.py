@@ -1,4 +1,4 @@
-"""Kernels of the default drafter: drafts a chain of the likeliest candidates, and observes known outputs to learn from.
+"""Kernels of the default drafter: draft a chain or a tree of the likeliest candidates, and observe known outputs to learn from.
 
 `_sources.py` names the candidates, `_features.py` describes and ranks them.
 """
@@ -10,7 +10,19 @@ from numba.np.numpy_support import carray
 
 from tasc._numba import inner, njit
 from tasc.draft._features import FEATURES, describe, score, source_of
-from tasc.draft._request import FRAME, N_TEXT, OUTPUT, PLACE, UNUSED, advance, append, extend, text_at, variant_of
+from tasc.draft._request import (
+    FRAME,
+    N_TEXT,
+    OUTPUT,
+    PLACE,
+    UNUSED,
+    USED,
+    advance,
+    append,
+    extend,
+    text_at,
+    variant_of,
+)  # fmt: skip
 from tasc.draft._sources import LEVELS, MOST, NUMBERS, add, after_cursor, from_corpus, from_text
 
 
@@ -118,6 +130,85 @@ def propose(
     for k in range(n_copied):  # what was drafted is not copied yet
         state[text_at(state) + PLACE * copied[k] + 2] = UNUSED
     return made
+
+
+@njit
+def propose_tree(
+    tokens, suffixes, ids, starts, steps, variants, memo, weights, state, start_id, eos_id, wanted, deepest, least, drafted,
+    parents, sources, chances,
+):  # fmt: skip
+    """Draft a tree of the `wanted` tokens that are likeliest to be accepted, likeliest first; how many there are.
+
+    `parents` gets the place of the token that each follows (-1: the last token there is), `chances` the chance to be accepted
+    over that of the token before it in this order, so that their running product is the chance itself. No token is deeper
+    than `deepest`, less likely than `least` or behind an end token.
+    """
+    if wanted < 1 or state[text_at(state) + PLACE * (state[N_TEXT] - 1)] == eos_id:
+        return 0
+    # of every token in the tree, and of the last one there is at 0: its frame, chance, depth, and the prompt place it copied
+    frames, reached = np.empty((wanted, FRAME), np.int32), np.empty(wanted)
+    depths, copied = np.zeros(wanted, np.int32), np.full(wanted, -1, np.int64)
+    # what could be drafted next: token, place of what it follows, source, chance
+    n_open, room = 0, wanted * MOST
+    open_tokens, open_parents = np.empty(room, np.int32), np.empty(room, np.int32)
+    open_sources, open_chances = np.empty(room, np.uint8), np.empty(room)
+    found = np.empty(MOST, np.int32)
+    features = np.empty((MOST + 1, FEATURES), np.int32)
+    numbers = np.empty((NUMBERS, MOST))
+    counts, masses = np.zeros((LEVELS, MOST), np.int32), np.empty((LEVELS, 2))
+    scores = np.empty(MOST + 1)
+    made, last = 0, 1.0
+    frames[0], reached[0] = state[:FRAME], 1.0
+    while True:
+        if made == 0 or (drafted[made - 1] != eos_id and depths[made] < deepest):
+            if made > 0:
+                parent = parents[made - 1] + 1
+                frames[made] = frames[parent]
+                _mark(state, parents, copied, parent, USED)
+                copied[made] = advance(
+                    tokens, suffixes, ids, starts, steps, variants, memo, state, frames[made], drafted[made - 1]
+                )
+            n = candidates(
+                tokens, suffixes, ids, starts, steps, variants, memo, state, frames[made], start_id, found, features, numbers,
+                counts, masses,
+            )  # fmt: skip
+            _mark(
+                state, parents, copied, made, UNUSED
+            )  # what was drafted is not copied yet, and not at all on other branches
+            if n > 0:
+                score(weights, features, n, scores)
+            for k in range(n):
+                chance = reached[made] * scores[k]
+                if chance >= least:
+                    open_tokens[n_open], open_parents[n_open] = found[k], made - 1
+                    open_sources[n_open], open_chances[n_open] = source_of(features, numbers, k), chance
+                    n_open += 1
+        if n_open == 0:
+            return made
+        best = 0
+        for k in range(1, n_open):
+            if open_chances[k] > open_chances[best]:
+                best = k
+        chance = open_chances[best]
+        drafted[made], parents[made], sources[made] = open_tokens[best], open_parents[best], open_sources[best]
+        chances[made] = chance / last
+        last = chance
+        made += 1
+        if made == wanted:
+            return made
+        reached[made], depths[made] = chance, depths[parents[made - 1] + 1] + 1
+        n_open -= 1
+        open_tokens[best], open_parents[best] = open_tokens[n_open], open_parents[n_open]
+        open_sources[best], open_chances[best] = open_sources[n_open], open_chances[n_open]
+
+
+@inner
+def _mark(state, parents, copied, node, kind):
+    """Say of the prompt places that a token of the tree and those before it on its branch copied whether they are copied."""
+    while node > 0:
+        if copied[node] >= 0:
+            state[text_at(state) + PLACE * copied[node] + 2] = kind
+        node = parents[node - 1] + 1
 
 
 @intrinsic

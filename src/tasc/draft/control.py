@@ -18,6 +18,7 @@ MOST_CREDIT = 8.0  # passes that it may lose once it has gained them: good draft
 PROBE_CREDIT = 1.0  # passes that a probe may lose
 FIRST_PAUSE, LONGEST_PAUSE = 32, 1024  # passes without drafts; each probe that fails doubles them
 PACE_MEMORY = 0.98  # of the pace that passes had so far, per pass
+WIDEST_MASK = 1 << 22  # entries: a prompt's pass with a tree needs one for each row, token and token it sees
 
 Probabilities = Sequence[float] | NDArray[np.floating]
 
@@ -40,6 +41,8 @@ class Control:
         ragged: rows of a pass are not padded to the longest draft, so each gets a length of its own (vLLM). Requests
             come and go there, so the pace is kept relative to plain decoding of as many rows, for each octave of their
             number: what one row can gain, 32 cannot.
+        tree: drafts may be trees, which bring more for as many tokens. Not in an engine that verifies chains alone: where rows
+            are not padded, or by a curve that was measured there.
 
     Raises:
         OptionError: `max_draft` or `min_gain` out of range.
@@ -61,13 +64,14 @@ class Control:
         min_gain: float = 0.0,
         switch_off: bool = True,
         ragged: bool = False,
+        tree: bool = True,
     ) -> None:
         if not 1 <= max_draft <= LONGEST_DRAFT:
             raise OptionError(f"max_draft must be from 1 to {LONGEST_DRAFT}, got {max_draft}")
         if not 0 <= min_gain < float("inf"):
             raise OptionError(f"min_gain must be a number of at least 0, got {min_gain}")
         self.cost, self.max_draft, self.min_gain, self.switch_off = cost, max_draft, min_gain, switch_off
-        self.ragged = ragged
+        self.ragged, self.tree = ragged, tree and not ragged and "engine" not in cost.about
         self._credit = CREDIT  # in plain passes, so that it means the same at every batch size
         self._pause = 0
         self._next_pause = FIRST_PAUSE
@@ -83,17 +87,30 @@ class Control:
         """Whether drafts are wanted for the coming pass; without it none need be made."""
         return self._pause == 0
 
-    def least(self, n_rows: int, *, context: int = 128) -> float:
-        """Ragged: no token that is reached with less than this probability is worth verifying in the coming pass.
-
-        The last token that `StepCost.best_total` takes brings at least what it costs, and none costs less than the cheapest.
+    def trees(self, n_rows: int, *, fed: int = 1) -> bool:
+        """Whether drafts of the coming pass may be trees.
 
         Args:
             n_rows: of the pass.
-            context: as for `lengths`.
+            fed: as for `lengths`.
         """
-        cheapest = self.cost.cheapest_ms(self.max_draft, batch_size=n_rows, context=context)
-        return (1 - 1e-5) * self._pace(n_rows, context) * cheapest  # probabilities are rounded to float32
+        return self.tree and n_rows * fed * fed <= WIDEST_MASK
+
+    def least(self, n_rows: int, *, context: int = 128, fed: int = 1) -> float:
+        """No token that is reached with less than this probability is worth verifying in the coming pass.
+
+        The last token that is taken brings at least what it costs, and none costs less than the cheapest. Rows that are
+        padded to the longest draft decide together: no pass gets wider for tokens that all of them reach with less, and those
+        that fit into the padding of others bring next to nothing.
+
+        Args:
+            n_rows: of the pass.
+            context, fed: as for `lengths`.
+        """
+        plain_ms = self.cost.step_ms(1, batch_size=n_rows, context=context)
+        pace = self._pace(n_rows, context) if self.ragged else self._padded_pace(n_rows, plain_ms)
+        cheapest = self.cost.cheapest_ms(self.max_draft, batch_size=n_rows, context=context, fed=fed)
+        return (1 - 1e-5) * pace * cheapest  # probabilities are rounded to float32
 
     def lengths(
         self,
@@ -169,6 +186,11 @@ class Control:
         faster = max(tokens / ms, 1.0)
         return faster * n_rows / self.cost.step_ms(1, batch_size=n_rows, context=context)
 
+    def _padded_pace(self, n_rows: int, plain_ms: float) -> float:
+        """The same where rows are padded: never below plain decoding's: while drafting is off there is no better one to lose."""
+        tokens, ms = self._paces.get(0, (0.0, 1.0))
+        return max(n_rows / plain_ms, tokens / ms)
+
     def _ragged_lengths(self, probabilities: Sequence[Probabilities], context: int, asked: int | None) -> list[int]:
         wanted, lengths = self.drafting, [0] * len(probabilities)
         drafts = sum(len(row) > 0 for row in probabilities)
@@ -201,11 +223,7 @@ class Control:
 
     def _width(self, drafts: list[list[float]], costs: list[float], context: int, fed: int) -> int:
         n_rows = len(drafts)
-        # never below plain decoding's pace: while drafting is off there is no better one to lose
-        pace = n_rows / self._plain_ms
-        if self._paces:
-            tokens, ms = self._paces[0]
-            pace = max(pace, tokens / ms)
+        pace = self._padded_pace(n_rows, self._plain_ms)
         width = self.cost.best_width(drafts, context=context, fed=fed, tokens_per_ms=pace)
         if width and self.min_gain:
             worth = sum(_expected(row[:width]) for row in drafts) / n_rows

@@ -275,15 +275,16 @@ class StepCost:
         costs = self.costs(math.ceil(per_row.max()) + 1, batch_size=batch_size, context=context)
         return np.interp(per_row, np.arange(len(costs)), costs)
 
-    def cheapest_ms(self, longest: int, *, batch_size: int, context: int = 128) -> float:
-        """Milliseconds of the cheapest drafted token: the curve's smallest slope in `ragged_ms`.
+    def cheapest_ms(self, longest: int, *, batch_size: int, context: int = 128, fed: int = 1) -> float:
+        """Milliseconds of the cheapest drafted token: the curve's smallest slope.
 
         Args:
             longest: most drafted tokens per row.
             batch_size: rows in a pass.
             context: tokens in the cache of each row.
+            fed: tokens of each row that a pass reads anyway.
         """
-        costs = self.costs(longest, batch_size=batch_size, context=context)[: longest + 1]
+        costs = self.costs(longest, batch_size=batch_size, context=context, fed=fed)[: longest + 1]
         return min(after - before for before, after in pairwise(costs)) / batch_size
 
     def costs(self, longest: int, *, batch_size: int = 1, context: int = 128, fed: int = 1) -> list[float]:

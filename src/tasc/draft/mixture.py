@@ -118,6 +118,17 @@ class MixtureState:
         )  # fmt: skip
         return Draft(tokens[:n], sources[:n], chances[:n])
 
+    def propose_tree(self, max_tokens: int, max_depth: int, *, min_probability: float = 0.0) -> Draft:
+        """See `TreeState.propose_tree`; the same memory as for chains, followed along every branch."""
+        mixture, index = self._mixture, self._mixture.index
+        tokens, parents = np.empty(max_tokens, np.int32), np.empty(max_tokens, np.int32)
+        sources, chances = np.empty(max_tokens, np.uint8), np.empty(max_tokens, np.float32)
+        n = _candidates.propose_tree(
+            *self._lookup, mixture.weights, self._memory, index.start_id, index.eos_id, max_tokens, max_depth, min_probability,
+            tokens, parents, sources, chances,
+        )  # fmt: skip
+        return Draft(tokens[:n], sources[:n], chances[:n], parents[:n])
+
 
 @cache
 def _threads(process: int) -> ThreadPoolExecutor:

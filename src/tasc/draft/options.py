@@ -7,6 +7,9 @@ from typing import Any, Literal
 from tasc.errors import OptionError
 
 Preset = Literal["best", "paper"]
+MAX_DRAFT = (
+    15  # most tokens, of a drafter that was not tuned: with the one fed anyway 16, as far as `tasc profile` measures
+)
 LONGEST_DRAFT = 1024
 
 

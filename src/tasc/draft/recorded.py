@@ -32,6 +32,8 @@ class Recorded:
         limit: most ids the output could get, which bounds the last drafts; None where none was set.
         ms: the row's share of the time of its passes and drafts, in milliseconds; None where it was not measured.
         slot: the row's place among those it shared its first pass with; 0 begins a new batch.
+        depths: most drafted tokens one behind the other in each pass, fewer than `drafted` where the draft was a tree; default:
+            all were chains.
 
     Raises:
         DataError: the passes do not add up to the output.
@@ -49,15 +51,21 @@ class Recorded:
     limit: int | None = None
     ms: float | None = None
     slot: int = 0
+    depths: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.drafted) != len(self.accepted):
+        if not self.depths:
+            object.__setattr__(self, "depths", self.drafted)
+        if not len(self.drafted) == len(self.accepted) == len(self.depths):
             raise DataError(
-                f"{len(self.drafted)} passes drafted and {len(self.accepted)} accepted; record both of each"
+                f"{len(self.drafted)} passes drafted, {len(self.accepted)} accepted, {len(self.depths)} depths; record all of "
+                "each"
             )
         left = len(self.output_ids)
-        for drafted, accepted in zip(self.drafted, self.accepted, strict=True):
-            if not 0 <= accepted <= drafted or left < 1 or accepted > left:
+        for drafted, depth, accepted in zip(self.drafted, self.depths, self.accepted, strict=True):
+            if depth > drafted or (drafted and not depth):
+                raise DataError(f"a pass drafted {drafted} tokens, {depth} of them in a row; record it again")
+            if not 0 <= accepted <= depth or left < 1 or accepted > left:
                 raise DataError(f"a pass drafted {drafted} and accepted {accepted} of {left} ids left; record it again")
             left -= min(accepted + 1, left)
         if left:
@@ -67,6 +75,11 @@ class Recorded:
     def passes(self) -> int:
         """Forward passes that the row took part in."""
         return len(self.accepted)
+
+    def took_the_passes_of(self, other: "Recorded") -> bool:
+        """Whether both drafted and accepted as many tokens in each pass."""
+        of = ((one.drafted, one.depths, one.accepted) for one in (self, other))
+        return next(of) == next(of)
 
     @property
     def tokens_per_pass(self) -> float:
@@ -147,6 +160,7 @@ def _to_json(request: Recorded) -> dict[str, Any]:
         "limit": request.limit,
         "ms": None if request.ms is None else round(request.ms, 4),
         "slot": request.slot,
+        **({} if request.depths == request.drafted else {"depths": list(request.depths)}),
     }
 
 
@@ -159,7 +173,8 @@ def _from_json(row: Any) -> Recorded:
     lists = [_ids(name, row[name]) for name in ("prompt_ids", "output_ids", "drafted", "accepted")]
     limit = row.get("limit")
     limit = None if limit is None else _ids("limit", [limit])[0]
-    return Recorded(*lists, limit=limit, ms=ms, slot=_ids("slot", [row.get("slot", 0)])[0])
+    slot, depths = _ids("slot", [row.get("slot", 0)])[0], _ids("depths", row.get("depths", []))
+    return Recorded(*lists, limit=limit, ms=ms, slot=slot, depths=depths)
 
 
 def _ids(name: str, values: Sequence[Any]) -> tuple[int, ...]:

@@ -93,12 +93,14 @@ def options_of(log: Log, path: Path) -> dict[str, Any]:
     Raises:
         DataError: the log says what cannot be.
     """
-    found = {key: log.about[key] for key in ("max_draft", "min_gain", "switch_off") if key in log.about}
+    found = {key: log.about[key] for key in ("max_draft", "min_gain", "switch_off", "tree") if key in log.about}
+    found.setdefault("tree", False)  # logs that do not say are older than trees
     longest, least = found.get("max_draft", 1), found.get("min_gain", 0.0)
     usable = {
         "max_draft": type(longest) is int and 1 <= longest <= LONGEST_DRAFT,
         "min_gain": type(least) in (int, float) and 0 <= least < 1e9,
         "switch_off": type(found.get("switch_off", True)) is bool,
+        "tree": type(found["tree"]) is bool,
     }
     for key, value in found.items():
         if not usable[key]:

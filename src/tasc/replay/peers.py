@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from tasc.draft.interface import Draft, Ids
 from tasc.errors import MissingExtraError, OptionError
@@ -151,6 +151,7 @@ class SuffixDecoding:
         max_tree_depth: longest context plus draft; vLLM's default is 24.
         max_spec_factor: a draft has at most so many tokens per token of matched context; vLLM's default is 1.
         min_token_prob: a draft ends where the estimated probability falls below it; vLLM's default is 0.1.
+        tree: draft trees, as Snowflake's own engine can; vLLM drafts chains.
         learns: whether finished outputs enter the cache. Off by default: a benchmark that decodes the same rows in
             several rounds would else find each row's own output there.
 
@@ -168,6 +169,7 @@ class SuffixDecoding:
         max_tree_depth: int = 24,
         max_spec_factor: float = 1.0,
         min_token_prob: float = 0.1,
+        tree: bool = False,
         learns: bool = False,
     ) -> None:
         try:
@@ -176,7 +178,7 @@ class SuffixDecoding:
             raise MissingExtraError(
                 "arctic-inference is not installed: pip install 'tasc-lm[bench]' (it builds from source for some minutes)"
             ) from error
-        self.learns = learns
+        self.learns, self.tree = learns, tree
         self.max_tree_depth = max_tree_depth
         self.options = {"max_spec_factor": max_spec_factor, "min_token_prob": min_token_prob}
         self.cache: Any = arctic.SuffixDecodingCache(max_tree_depth)
@@ -189,7 +191,7 @@ class SuffixDecoding:
 
     def start(self, prompt_ids: Ids) -> "_SuffixState":
         """The memory of one request."""
-        return _SuffixState(self, next(self._requests), prompt_ids)
+        return (_SuffixTreeState if self.tree else _SuffixState)(self, next(self._requests), prompt_ids)
 
 
 class _SuffixState:
@@ -207,17 +209,31 @@ class _SuffixState:
 
     def propose(self, max_tokens: int = 10) -> Draft:
         """The chain of the better scored of the two trees: this request's and that of all outputs."""
-        found = self._peer.cache.speculate(
-            self._request, self._context, max_spec_tokens=max_tokens, **self._peer.options
+        found = self._speculate(max_tokens)
+        return _draft(found.token_ids, _ratios(found.probs))
+
+    def _speculate(self, max_tokens: int, **options: Any) -> Any:
+        return self._peer.cache.speculate(
+            self._request, self._context, max_spec_tokens=max_tokens, **self._peer.options, **options
         )
-        # theirs are products along the chain; ours are chances given all before
-        reached = np.asarray(found.probs, np.float32)
-        return _draft(found.token_ids, reached / np.concatenate(([1.0], reached[:-1])))
 
     def __del__(self) -> None:
         # the interface has no end of a request; without this the trees of all requests would pile up
         if self._request in self._peer.cache.active_requests:
             self._peer.cache.stop_request(self._request)
+
+
+class _SuffixTreeState(_SuffixState):
+    def propose_tree(self, max_tokens: int, max_depth: int, *, min_probability: float = 0.0) -> Draft:
+        """Of the better scored one the tokens seen most often behind the context, where they lead to among them."""
+        found = self._speculate(min(max_tokens, max_depth), use_tree_spec=True)
+        return _draft(found.token_ids, _ratios(found.probs))._replace(parents=np.asarray(found.parents, np.int32))
+
+
+def _ratios(reached: Sequence[float]) -> NDArray[np.float32]:
+    """Theirs are products along the branch, falling; ours are the factors from token to token."""
+    chances = np.asarray(reached, np.float32)
+    return chances / np.concatenate((np.ones(1, np.float32), chances[:-1]))
 
 
 def _draft(tokens: Sequence[int], probabilities: ArrayLike | None = None) -> Draft:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
-from tasc.draft.interface import SOURCES, Drafts, DraftState, Ids, Learner
+from tasc.draft.interface import SOURCES, Draft, Drafts, DraftState, Ids, Learner, propose
 from tasc.draft.recorded import Recorded
+from tasc.draft.verify import Planned, accepted, by_position
 from tasc.errors import DataError, OptionError
 
 
@@ -32,7 +33,8 @@ class ReplayResult:
         requests: passes row by row in the order of the rows, as decoding records them; the prompt's pass comes first, with
             nothing drafted where the first token was given.
         counts_first: whether the prompt's pass and the token it brings are counted; not where the first token was given.
-        by_position: [drafted, accepted] of the first, second, ... token of a draft.
+        by_position: of the first, second, ... place behind a row's last token: passes that drafted a token for it, and those
+            that accepted one there.
         by_source: name of the source -> [drafted, accepted].
         propose_us: median time of a proposal, in microseconds; 0.0 where none was made.
         start_us: median time to take in a prompt, in microseconds.
@@ -107,6 +109,7 @@ def replay(
     name: str = "",
     max_draft: int = 10,
     min_probability: float = 0.0,
+    tree: bool = False,
     control: Control | None = None,
     cost: StepCost | None = None,
     before_prefill: bool = False,
@@ -122,7 +125,8 @@ def replay(
         outputs: ids of each row, end token included; as many as there are prompts, none empty.
         name: what the result is called; default: the name of the drafter's class.
         max_draft: most tokens of a draft; a control brings its own.
-        min_probability: a draft ends in front of the token with which the chance that all of it is accepted falls below.
+        min_probability: a draft ends in front of the token whose chance to be accepted is less.
+        tree: verify trees of drafters that can draft them; a control says that itself.
         control: decides lengths by expected gain, as in decoding; it carries over what it learns. None verifies whole
             drafts.
         cost: milliseconds of a pass, for the predicted speed-up; default: the control's, or one typical of a CPU.
@@ -145,7 +149,7 @@ def replay(
     rows = range(len(prompts))
     if batch_size < 1:
         raise OptionError(f"batch_size must be at least 1, got {batch_size}")
-    run = _Run(drafter, max_draft, min_probability, control, cost, before_prefill)
+    run = _Run(drafter, max_draft, min_probability, tree, control, cost, before_prefill)
     return run.replay(
         name,
         _rows(prompts, outputs, limits or [None] * len(prompts)),
@@ -187,7 +191,7 @@ def replay_log(
             batches.append([])
         batches[-1].append(row)
     prompts, outputs = [r.prompt_ids for r in requests], [r.output_ids for r in requests]
-    run = _Run(drafter, max_draft, 0.0, control, cost, before_prefill=True)
+    run = _Run(drafter, max_draft, 0.0, False, control, cost, before_prefill=True)
     return run.replay(name, _rows(prompts, outputs, [r.limit for r in requests]), batches, progress)
 
 
@@ -202,25 +206,24 @@ class _Row:
     place: int = 0  # ids produced
     drafted: list[int] = field(default_factory=list)
     accepted: list[int] = field(default_factory=list)
+    depths: list[int] = field(default_factory=list)
 
-    def room(self, max_draft: int) -> int:
+    @property
+    def room(self) -> int:
         """The longest draft that makes sense."""
-        most = len(self.output) - self.place if self.limit is None else self.limit - self.place - 1
-        return min(max_draft, most)
+        return len(self.output) - self.place if self.limit is None else self.limit - self.place - 1
 
-    def take(self, draft: list[int]) -> int:
-        """Give the row what a pass with this draft brings; returns how many ids."""
-        left = self.output[self.place : self.place + len(draft) + 1]
-        n_accepted = 0
-        while n_accepted < min(len(draft), len(left)) and draft[n_accepted] == left[n_accepted]:
-            n_accepted += 1
-        new = left[: n_accepted + 1]
+    def take(self, draft: Planned) -> list[int]:
+        """Give the row what a pass with this draft brings; returns the places of the drafted tokens that stand."""
+        stand = accepted(draft, self.output[self.place : self.place + len(draft.tokens)])
+        new = self.output[self.place : self.place + len(stand) + 1]
         self.place += len(new)
-        self.drafted.append(len(draft))
-        self.accepted.append(n_accepted)
+        self.drafted.append(len(draft.tokens))
+        self.accepted.append(len(stand))
+        self.depths.append(draft.depth)
         assert self.state is not None
         self.state.extend(new)
-        return len(new)
+        return stand
 
 
 class _Run:
@@ -231,6 +234,7 @@ class _Run:
         drafter: Drafts,
         max_draft: int,
         min_probability: float,
+        tree: bool,
         control: Control | None,
         cost: StepCost | None,
         before_prefill: bool,
@@ -239,7 +243,7 @@ class _Run:
             raise OptionError(f"max_draft must be at least 1, got {max_draft}")
         if not 0 <= min_probability <= 1:
             raise OptionError(f"min_probability must be from 0 to 1, got {min_probability}")
-        self.drafter, self.min_probability, self.control = drafter, min_probability, control
+        self.drafter, self.min_probability, self.tree, self.control = drafter, min_probability, tree, control
         self.max_draft = max_draft if control is None else control.max_draft
         self.cost = cost or (control.cost if control is not None else StepCost.default("cpu"))
         self.before_prefill = before_prefill
@@ -247,8 +251,7 @@ class _Run:
         self.propose_s: list[float] = []
         self.learn_s: list[float] = []
         self.pass_ms = self.plain_ms = 0.0
-        self.by_position = np.zeros((self.max_draft, 2), np.int64)
-        self.by_source = np.zeros((len(SOURCES), 2), np.int64)
+        self.by_source = np.zeros((2, len(SOURCES)), np.int64)  # drafted, accepted
 
     def replay(
         self,
@@ -271,8 +274,8 @@ class _Run:
             name=name or type(self.drafter).__name__,
             requests=tuple(_recorded(row, slot) for row, slot in zip(rows, slots, strict=True)),
             counts_first=self.before_prefill,
-            by_position=[counts for counts in self.by_position.tolist() if counts[0]],
-            by_source={s: counts for s, counts in zip(SOURCES, self.by_source.tolist(), strict=True) if counts[0]},
+            by_position=by_position([n for row in rows for n in row.depths], [n for row in rows for n in row.accepted]),
+            by_source={s: counts for s, counts in zip(SOURCES, self.by_source.T.tolist(), strict=True) if counts[0]},
             propose_us=1e6 * proposals,
             start_us=1e6 * starts,
             learn_us=1e6 * lessons,
@@ -291,7 +294,7 @@ class _Run:
         if not self.before_prefill:
             self.pass_ms += self._step_ms(live, fed, 0)
             for row in live:
-                row.take([])
+                row.take(Planned())
             fed = 1
         while live := [row for row in live if row.place < len(row.output)]:
             self._pass(live, fed)
@@ -304,48 +307,47 @@ class _Run:
 
     def _pass(self, live: list[_Row], fed: int) -> None:
         drafts = self._drafts(live, fed)
-        self.pass_ms += self._step_ms(live, fed, max(len(tokens) for tokens, _ in drafts))
+        self.pass_ms += self._step_ms(live, fed, max(len(draft.tokens) for draft in drafts))
         produced = []
-        for row, (tokens, sources) in zip(live, drafts, strict=True):
-            produced.append(row.take(tokens))
-            n, n_accepted = len(tokens), row.accepted[-1]
-            self.by_position[:n, 0] += 1
-            self.by_position[:n_accepted, 1] += 1
-            np.add.at(self.by_source[:, 0], sources, 1)
-            np.add.at(self.by_source[:, 1], sources[:n_accepted], 1)
+        for row, draft in zip(live, drafts, strict=True):
+            before, stand = row.place, row.take(draft)
+            produced.append(row.place - before)
+            sources = np.frombuffer(draft.sources, np.uint8)
+            for counts, some in zip(self.by_source, (sources, sources[stand]), strict=True):
+                counts += np.bincount(some, minlength=len(SOURCES))
         if self.control is not None:
             self.control.observe(produced)
 
-    def _drafts(self, live: list[_Row], fed: int) -> list[tuple[list[int], NDArray[np.uint8]]]:
-        """The tokens to verify of each row, and where they come from."""
-        control, none = self.control, ([], np.empty(0, np.uint8))
-        if control is not None and not control.drafting:
-            control.lengths([()] * len(live), context=_context(live), fed=fed)
-            return [none] * len(live)
-        proposed = [self._propose(row) for row in live]
+    def _drafts(self, live: list[_Row], fed: int) -> list[Planned]:
+        """What is verified of each row."""
+        control = self.control
         if control is None:
-            lengths = [len(draft[0]) if draft else 0 for draft in proposed]
-        else:
-            chances = [draft[2] if draft else () for draft in proposed]
-            lengths = control.lengths(chances, context=_context(live), fed=fed)
-        return [
-            (draft[0][:n].tolist(), draft[1][:n]) if draft and n else none
-            for draft, n in zip(proposed, lengths, strict=True)
-        ]
+            proposed = [self._propose(row, self.tree, self.min_probability) for row in live]
+            return [Planned() if draft is None else draft.planned(self._likely(draft)) for draft in proposed]
+        context = _context(live)
+        if not control.drafting:
+            control.lengths([()] * len(live), context=context, fed=fed)
+            return [Planned()] * len(live)
+        tree, least = control.trees(len(live), fed=fed), control.least(len(live), context=context, fed=fed)
+        proposed = [self._propose(row, tree, least) for row in live]
+        chances = [() if draft is None else draft.probabilities for draft in proposed]
+        lengths = control.lengths(chances, context=context, fed=fed)
+        return [Planned() if draft is None else draft.planned(n) for draft, n in zip(proposed, lengths, strict=True)]
 
-    def _propose(self, row: _Row) -> tuple[NDArray[np.int32], NDArray[np.uint8], NDArray[np.float32]] | None:
-        most = row.room(self.max_draft)
-        if most < 1:
+    def _propose(self, row: _Row, tree: bool, least: float) -> Draft | None:
+        room = row.room
+        if room < 1:
             return None
         assert row.state is not None
         begin = time.perf_counter()
-        draft = row.state.propose(most)
+        draft = propose(row.state, self.max_draft, room, tree=tree, min_probability=least)
         self.propose_s.append(time.perf_counter() - begin)
-        n = len(draft.tokens)
-        if self.min_probability > 0:
-            reached = np.cumprod(draft.probabilities, dtype=np.float64) >= self.min_probability
-            n = int(np.argmin(reached)) if not reached.all() else n
-        return draft.tokens[:n], draft.sources[:n], draft.probabilities[:n]
+        return draft
+
+    def _likely(self, draft: Draft) -> int:
+        """How many tokens of a draft are likely enough."""
+        reached = np.cumprod(draft.probabilities, dtype=np.float64) >= self.min_probability
+        return len(reached) if reached.all() else int(np.argmin(reached))
 
     def _step_ms(self, live: list[_Row], fed: int, width: int) -> float:
         return self.cost.step_ms(fed + width, batch_size=len(live), context=_context(live))
@@ -384,6 +386,7 @@ def _recorded(row: _Row, slot: int) -> Recorded:
         tuple(row.accepted),
         limit=row.limit,
         slot=slot,
+        depths=tuple(row.depths),
     )
 
 

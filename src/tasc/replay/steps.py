@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tasc.draft.control import Control
-from tasc.draft.interface import SOURCES, Draft, Drafts, DraftState, Ids, Learner
+from tasc.draft.interface import SOURCES, Draft, Drafts, DraftState, Ids, Learner, propose
 from tasc.draft.recorded import Recorded
+from tasc.draft.verify import Planned, accepted
 from tasc.replay.simulate import replay_log
 
 
@@ -17,21 +18,24 @@ class Pass:
     """One forward pass of one request.
 
     Attributes:
-        drafted: ids that were verified.
-        sources: where each came from, names of `tasc.draft.interface.SOURCES`.
-        n_accepted: how many of them, from the first on, the target would have written itself.
+        draft: what was verified.
+        stand: the places of the drafted ids that the target would have written itself.
         own: the id that the target added; None where the drafted ids ended the output.
     """
 
-    drafted: tuple[int, ...]
-    sources: tuple[str, ...]
-    n_accepted: int
+    draft: Planned
+    stand: tuple[int, ...]
     own: int | None
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Where each drafted id came from, names of `tasc.draft.interface.SOURCES`."""
+        return tuple(SOURCES[code] for code in self.draft.sources)
 
     @property
     def produced(self) -> tuple[int, ...]:
         """The ids that the pass brought."""
-        return self.drafted[: self.n_accepted] + (() if self.own is None else (self.own,))
+        return *(self.draft.tokens[place] for place in self.stand), *(() if self.own is None else (self.own,))
 
 
 def passes_of(
@@ -60,18 +64,17 @@ def passes_of(
     replayed = replay_log(watched, requests, control=control, progress=progress).requests
     found: list[tuple[Pass, ...] | None] = []
     for request, again, proposals in zip(requests, replayed, watched.proposals, strict=True):
-        same = (request.drafted, request.accepted) == (again.drafted, again.accepted)
+        same = request.took_the_passes_of(again)
         found.append(_passes(request, proposals) if same else None)
     return found
 
 
 def _passes(request: Recorded, proposals: "list[Draft | None]") -> tuple[Pass, ...]:
     passes, place = [], 0
-    for n, n_accepted, draft in zip(request.drafted, request.accepted, proposals, strict=True):
-        own_place = place + n_accepted
-        own = request.output_ids[own_place] if own_place < len(request.output_ids) else None
-        drafted, sources = ((), ()) if draft is None else (draft.tokens[:n].tolist(), draft.sources[:n].tolist())
-        passes.append(Pass(tuple(drafted), tuple(SOURCES[code] for code in sources), n_accepted, own))
+    for n, draft in zip(request.drafted, proposals, strict=True):
+        planned, left = Planned() if draft is None else draft.planned(n), request.output_ids[place:]
+        stand = accepted(planned, left)
+        passes.append(Pass(planned, tuple(stand), left[len(stand)] if len(stand) < len(left) else None))
         place += len(passes[-1].produced)
     return tuple(passes)
 
@@ -106,4 +109,8 @@ class _WatchedState:
 
     def propose(self, max_tokens: int = 10) -> Draft:
         self.last = self.inner.propose(max_tokens)
+        return self.last
+
+    def propose_tree(self, max_tokens: int, max_depth: int, *, min_probability: float = 0.0) -> Draft:
+        self.last = propose(self.inner, max_tokens, max_depth, tree=True, min_probability=min_probability)
         return self.last

@@ -18,8 +18,8 @@ from tasc.draft import Draft, Drafter, DraftState
 from tasc.draft.adaptive import adaptive
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
-from tasc.draft.interface import Drafts, Ids, Learner
-from tasc.draft.options import LONGEST_DRAFT, Options, Tuned
+from tasc.draft.interface import Drafts, Ids, Learner, propose
+from tasc.draft.options import LONGEST_DRAFT, MAX_DRAFT, Options, Tuned
 from tasc.errors import DataError, OptionError
 from tasc.evals.stats import Difference, Interval, Ratio, bootstrap_ci, paired_bootstrap
 from tasc.progress import Progress, silent
@@ -27,7 +27,6 @@ from tasc.replay.rows import Rows
 from tasc.replay.seen import Seen, seen_rows
 from tasc.replay.simulate import ReplayResult, replay
 
-MAX_DRAFT = 10  # where neither the caller nor the file says anything
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 31, 40, 50, 63)
 PAPER_GRID = {"n_max": (2, 3, 4, 5, 6, 8), "p_min": (1, 2, 3, 5, 10), "lam": (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)}
 NEAR_BEST = 1.005  # longer drafts must win by more, as the time to make them is not in the curve
@@ -362,6 +361,10 @@ class _CountedState:
     def propose(self, max_tokens: int = 10) -> Draft:
         self.proposals += 1
         return self.state.propose(max_tokens)
+
+    def propose_tree(self, max_tokens: int, max_depth: int, *, min_probability: float = 0.0) -> Draft:
+        self.proposals += 1
+        return propose(self.state, max_tokens, max_depth, tree=True, min_probability=min_probability)
 
 
 def _named(options: Options) -> dict[str, Any]:

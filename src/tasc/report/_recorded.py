@@ -1,6 +1,5 @@
 """Logs of `tasc generate --record`: what drafts did there, and with the drafter of that run what each of them was."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tasc.draft import Drafter
 from tasc.draft.recorded import Log, read_log
+from tasc.draft.verify import by_position
 from tasc.errors import DataError, FingerprintError, VocabularyError
 from tasc.evals import Prediction
 from tasc.progress import Progress
@@ -203,15 +203,10 @@ def _spoken(drafter: Drafter, file: Path, given: str | None) -> EnrichedVocabula
 
 
 def _by_position(log: Log) -> tuple[Acceptance, ...]:
-    """Of the first, second, ... token of the drafts that were that long."""
-    drafted = Counter(n for request in log.requests for n in request.drafted)
-    accepted = Counter(n for request in log.requests for n in request.accepted)
-    return tuple(
-        Acceptance.of(
-            str(place), *(sum(n for length, n in of.items() if length >= place) for of in (drafted, accepted))
-        )
-        for place in range(1, max(drafted, default=0) + 1)
-    )
+    """Of the first, second, ... place behind a row's last token, of the passes whose draft got there."""
+    depths = [n for request in log.requests for n in request.depths]
+    n_accepted = [n for request in log.requests for n in request.accepted]
+    return tuple(Acceptance.of(str(place), *counts) for place, counts in enumerate(by_position(depths, n_accepted), 1))
 
 
 def _by_source(found: Iterable[tuple[Pass, ...]]) -> tuple[Acceptance, ...]:
@@ -221,5 +216,5 @@ def _by_source(found: Iterable[tuple[Pass, ...]]) -> tuple[Acceptance, ...]:
             for place, source in enumerate(one.sources):
                 count = counts.setdefault(source, [0, 0])
                 count[0] += 1
-                count[1] += place < one.n_accepted
+                count[1] += place in one.stand
     return tuple(Acceptance.of(source, *count) for source, count in sorted(counts.items()))

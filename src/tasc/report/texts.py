@@ -122,7 +122,7 @@ def walks_of(
     known = [
         (request, passes)
         for request, passes in zip(requests, found, strict=True)
-        if passes and any(one.drafted for one in passes[:MOST_STEPS])
+        if passes and any(one.draft.tokens for one in passes[:MOST_STEPS])
     ]
     known.sort(key=lambda pair: (len(pair[1]) <= MOST_STEPS, *_interest(pair[1][:MOST_STEPS])), reverse=True)
     return tuple(_walk(system, *pair, tokenizer, vocabulary) for pair in known[:WALKS])
@@ -131,7 +131,7 @@ def walks_of(
 def _interest(passes: Sequence[Pass]) -> tuple[int, int, int]:
     """Sources at work, then drafts that were cut short; of equal ones the longer generation."""
     sources = {source for one in passes for source in one.sources}
-    cut_short = sum(0 < one.n_accepted < len(one.drafted) for one in passes)
+    cut_short = sum(0 < len(one.stand) < one.draft.depth for one in passes)
     return min(len(sources), len(SOURCES)), min(cut_short, 2), len(passes)
 
 
@@ -151,12 +151,12 @@ def _walk(
 
     steps, so_far = [], []
     for one in passes[:MOST_STEPS]:
-        shown, place = [], list(so_far)
-        for index, (token, source) in enumerate(zip(one.drafted, one.sources, strict=True)):
-            shown.append(DraftedToken(piece(place, token), source, index < one.n_accepted))
-            place.append(token)
-        kept = so_far + list(one.drafted[: one.n_accepted])
-        own = None if one.own is None else piece(kept, one.own)
+        draft, shown = one.draft, []
+        # what stands, then what does not: of a tree the branches that were left
+        for place in sorted(range(len(draft.tokens)), key=lambda place: place not in one.stand):
+            before = so_far + [draft.tokens[earlier] for earlier in draft.path(place)[:-1]]
+            shown.append(DraftedToken(piece(before, draft.tokens[place]), one.sources[place], place in one.stand))
+        own = None if one.own is None else piece(so_far + list(one.produced[:-1]), one.own)
         steps.append(Step(text(so_far), tuple(shown), own))
         so_far += one.produced
     return Walk(system, text(request.prompt_ids), len(request.output_ids), tuple(steps), len(passes) - len(steps))
