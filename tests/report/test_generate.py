@@ -13,6 +13,7 @@ from tasc.draft.recorded import Recorded, append_log, read_log
 from tasc.draft.verify import Planned
 from tasc.errors import DataError, FingerprintError, OptionError, TokenizerError, VocabularyError
 from tasc.evals import Prediction, write_predictions
+from tasc.replay.steps import Pass
 from tasc.report import read_report, read_run, render, texts
 from tasc.report._content import content_of
 from tasc.vocab import EnrichedVocabulary, enrich
