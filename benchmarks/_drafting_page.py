@@ -65,7 +65,7 @@ def _speed(corpora: dict[str, Any]) -> str:
         "",
         f"One process, the systems in turns, medians of {_rounds(corpora)} rounds with the least and most round;",
         f"load average of the machine (2 cores) {min(loads):.1f} to {max(loads):.1f}. Drafts of 10: those that came out 10 tokens",
-        "long, which is rare for SuffixDecoding and prompt lookup. Batches: of the processor, and of the clock, where those of the",
+        "long, which is rare for SuffixDecoding and prompt lookup. Batches (of chains): of the processor, and of the clock, where those of the",
         "default drafter run in two threads.",
         "",
         "| corpus | system | draft of 10, us | share of drafts | any draft, us | start, us | batch of 64, ms | by the clock |",
@@ -74,7 +74,7 @@ def _speed(corpora: dict[str, Any]) -> str:
     for corpus, found in corpora.items():
         for name, row in found["systems"].items():
             numbers = [_range(row[key], 1) for key in ("full_us", "propose_us", "start_us")]
-            numbers += [_range(row[key], 2) for key in ("batch_ms", "batch_clock_ms")]
+            numbers += [_range(row.get(key), 2) for key in ("batch_ms", "batch_clock_ms")]
             numbers.insert(1, f"{row['full_share'][0]:.0%}")
             lines.append(f"| {corpus} | {name} | " + " | ".join(numbers) + " |")
     return "\n".join([*lines, ""])

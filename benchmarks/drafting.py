@@ -38,9 +38,10 @@ from tasc.corpus import Tasks, TokenCorpus, load_tasks, load_tokenizer, spelling
 from tasc.decode.batch import Asked, propose_each
 from tasc.draft import Drafter, sample
 from tasc.draft.index import Index
-from tasc.draft.interface import Drafts
+from tasc.draft.interface import Drafts, propose
 from tasc.draft.neighbours import Neighbours
 from tasc.draft.paper import PaperDrafter
+from tasc.draft.verify import accepted
 from tasc.files import atomic_write, write_json
 from tasc.replay import replay
 from tasc.replay.peers import PromptLookup, SuffixDecoding
@@ -189,27 +190,25 @@ def tokens(names: list[str], _rounds: int) -> Iterator[tuple[str, Any]]:
         yield name, tokens_of(corpus_of(name))
 
 
-def timed(drafter: Drafts, rows: Rows) -> dict[str, float | None]:
+def timed(drafter: Drafts, rows: Rows, *, tree: bool) -> dict[str, float | None]:
     """Median microseconds on the way through the outputs: of a start, of any draft, of one of MAX_DRAFT tokens."""
     starts, times, full = [], [], []
     for prompt, output in zip(rows.prompts, rows.outputs, strict=True):
         begin = time.perf_counter()
         state = drafter.start(prompt)
         starts.append(time.perf_counter() - begin)
-        place = 0
-        accepted: list[int] = [int(output[0])]
-        while place + len(accepted) < len(output):
-            state.extend(accepted)
-            place += len(accepted)
+        place, new = 0, output[:1].tolist()
+        while place + len(new) < len(output):
+            state.extend(new)
+            place += len(new)
             begin = time.perf_counter()
-            draft = state.propose(MAX_DRAFT).tokens
+            draft = propose(state, MAX_DRAFT, MAX_DRAFT, tree=tree)
             seconds = time.perf_counter() - begin
             times.append(seconds)
-            if len(draft) == MAX_DRAFT:
+            if len(draft.tokens) == MAX_DRAFT:
                 full.append(seconds)
-            left = output[place : place + len(draft) + 1]
-            same = np.cumprod(draft[: len(left)] == left[: len(draft)]).sum()
-            accepted = left[: same + 1].tolist()
+            left = output[place : place + MAX_DRAFT + 1].tolist()
+            new = left[: len(accepted(draft.planned(MAX_DRAFT), left)) + 1]
     return {
         "start_us": 1e6 * statistics.median(starts),
         "propose_us": 1e6 * statistics.median(times),
@@ -261,6 +260,7 @@ def speed_of(corpus: Corpus, rounds: int, chosen: dict[str, Any] | None) -> dict
     best = with_options(corpus.suffix(options["max_tree_depth"]), options["max_spec_factor"], options["min_token_prob"])
     systems: dict[str, Drafts] = {
         OURS: drafter,
+        TREES: drafter,
         "paper": PaperDrafter(drafter.index),
         "SuffixDecoding, vLLM's defaults": corpus.suffix(24),
         BEST_RIVAL: best,
@@ -272,7 +272,9 @@ def speed_of(corpus: Corpus, rounds: int, chosen: dict[str, Any] | None) -> dict
     for turn in range(rounds + 1):  # the first one warms up
         for (name, system), (suffix, rows) in product(systems.items(), inputs.items()):
             first = Rows(rows.prompts[:n], rows.outputs[:n])
-            measured = timed(system, first) | of_batches(system, rows)
+            measured = timed(system, first, tree=name == TREES)
+            if name != TREES:
+                measured |= of_batches(system, rows)
             if turn:
                 for key, value in measured.items():
                     found.setdefault(name + suffix, {}).setdefault(key, []).append(value)

@@ -176,7 +176,7 @@ class HFChoice:
 
     def _remember(self, row: Row, draft: Planned, ids: Sequence[int], scores: torch.Tensor, raw: torch.Tensor) -> None:
         """Keep the scores of the places where the ids were chosen."""
-        places = [0, *(place + 1 for place in accepted(draft, ids))][: len(ids)]
+        places = [0, *(place + 1 for place in accepted(draft, ids))]
         self._latest[row.index] = scores[places], raw[places]
 
     def _pick(self, scores: torch.Tensor) -> list[Any]:

@@ -148,7 +148,7 @@ class Forward:
         in_step, trees = min(self.next) == start, any(draft.branches for draft in drafts)
         if in_step and self._first is None:
             if trees:
-                mask, positions = self._grown(start, width, drafts)
+                mask, positions = self._branching(start, width, drafts)
             else:
                 positions = self.positions.narrow(0, start, width).expand(len(fed), -1)
                 mask = None if width == 1 else self._causal(start, width)
@@ -208,8 +208,8 @@ class Forward:
         left = self._last_start + off - start
         return self._bands[None, None, off, :width, left : left + start + width]
 
-    def _grown(self, start: int, width: int, drafts: Sequence[Planned]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same of trees: mask, float[n_rows, 1, width, start + width], and positions, int64[n_rows, width]."""
+    def _branching(self, start: int, width: int, drafts: Sequence[Planned]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of rows in step that feed trees: mask, float[n_rows, 1, width, start + width], positions, int64[n_rows, width]."""
         unseen, depths = self._tree(drafts, width, ends_aligned=False)
         mask = torch.zeros(len(drafts), 1, width, _aligned(start + width), dtype=self._dtype, device=self.device)
         mask = mask[..., : start + width]
@@ -219,7 +219,7 @@ class Forward:
     def _ragged(
         self, start: int, width: int, in_step: bool, drafts: Sequence[Planned] | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of rows with their own columns, or with trees: mask, float[n_rows, 1, width, columns], positions, int64[n_rows, width]."""
+        """Of rows with their own columns: mask, float[n_rows, 1, width, columns], and positions, int64[n_rows, width]."""
         n_rows = len(self.next)
         starts = torch.tensor(self.next, device=self.device)[:, None]
         own = starts + self.steps[:width]  # the column of every token
@@ -243,7 +243,12 @@ class Forward:
         return mask, positions.clamp(max=self.last_position)
 
     def _tree(self, drafts: Sequence[Planned], width: int, *, ends_aligned: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of the tokens that are fed, from a row's last one on, or of so many at its end.
+        """How the tokens of trees stand to each other.
+
+        Args:
+            drafts: of each row, below its last token.
+            width: tokens of each row that count: from its last one on, with padding behind the draft, or up to the draft's end.
+            ends_aligned: the latter.
 
         Returns:
             unseen: bool[n_rows, width, width]: whether a token does not stand on the branch of another, nor is it.

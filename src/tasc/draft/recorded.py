@@ -78,8 +78,7 @@ class Recorded:
 
     def took_the_passes_of(self, other: "Recorded") -> bool:
         """Whether both drafted and accepted as many tokens in each pass."""
-        of = ((one.drafted, one.depths, one.accepted) for one in (self, other))
-        return next(of) == next(of)
+        return (self.drafted, self.depths, self.accepted) == (other.drafted, other.depths, other.accepted)
 
     @property
     def tokens_per_pass(self) -> float:

@@ -180,7 +180,7 @@ def quality_by_budget(rows: Sequence[tuple[int, Estimate]], label: str, chosen: 
 
 
 def acceptance_by_position(series: Sequence[Drafts]) -> str:
-    """Share of the drafted tokens that were accepted, by their place in the draft, with 95% intervals."""
+    """Share of the passes that accepted a token, by its place behind the row's last one, with 95% intervals."""
 
     def on(figure: Any) -> None:
         axes = figure.subplots()
@@ -195,7 +195,7 @@ def acceptance_by_position(series: Sequence[Drafts]) -> str:
         axes.set_ylim(0, 104)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel("place in the draft (tokens)")
-        axes.set_ylabel("accepted (% of drafted)")
+        axes.set_ylabel("a token accepted (% of the passes)")
         if len(series) > 1:
             axes.legend()
 

@@ -188,7 +188,7 @@ class Drafts:
         system: its name.
         tokens_per_pass: end tokens counted.
         drafted_per_pass: tokens verified.
-        by_position: first, second, ... token of a draft.
+        by_position: of the first, second, ... place in a draft: passes whose draft got there, and those that accepted a token.
         by_source: where drafted tokens came from.
     """
 
@@ -214,7 +214,7 @@ class Step:
 
     Attributes:
         before: the output so far.
-        drafted: the tokens that were verified.
+        drafted: the tokens that were verified: those that stand in their order, then the others, likeliest first.
         own: what the target added; None where the draft ended the output.
     """
 
