@@ -134,19 +134,10 @@ def tokens_of(corpus: Corpus) -> dict[str, Any]:
     """The table of one corpus, and the options chosen on validation rows."""
     drafter = corpus.drafter()
     caches = {depth: corpus.suffix(depth) for depth in sorted({depth for depth, _, _ in GRID})}
-    chains, trees = (_best_options(caches, corpus.validation, tree) for tree in (False, True))
-    (depth, factor, least), drafted = chains
-    threshold, threshold_of_trees = (
-        next(
-            (
-                value
-                for value in THRESHOLDS
-                if figures(drafter, corpus.validation, value, **shape)["drafted_per_pass"] <= MARGIN * drafted
-            ),
-            THRESHOLDS[-1],
-        )
-        for shape in ({}, SPARING)
-    )
+    (depth, factor, least), drafted = _best_options(caches, corpus.validation, tree=False)
+    of_trees, _ = _best_options(caches, corpus.validation, tree=True)
+    threshold = _threshold(drafter, corpus.validation, MARGIN * drafted)
+    threshold_of_trees = _threshold(drafter, corpus.validation, MARGIN * drafted, **SPARING)
     test = corpus.test
     table = {
         OURS: figures(drafter, test),
@@ -158,7 +149,7 @@ def tokens_of(corpus: Corpus) -> dict[str, Any]:
         "prompt lookup": figures(PromptLookup(eos_id=corpus.eos_id, max_ngram=3), test),
         "SuffixDecoding, vLLM's defaults": figures(with_options(caches[24], 1.0, 0.1), test),
         BEST_RIVAL: figures(with_options(caches[depth], factor, least), test),
-        RIVAL_TREES: figures(with_options(caches[trees[0][0]], *trees[0][1:]), test, tree=True),
+        RIVAL_TREES: figures(with_options(caches[of_trees[0]], *of_trees[1:]), test, tree=True),
     }
     reference = table[BEST_RIVAL]["tokens_per_pass"]
     reliability = drafter.reliability
@@ -168,14 +159,16 @@ def tokens_of(corpus: Corpus) -> dict[str, Any]:
         "threshold_of_trees": threshold_of_trees,
         "suffix_options": {"max_tree_depth": depth, "max_spec_factor": factor, "min_token_prob": least},
         "suffix_tree_options": dict(
-            zip(("max_tree_depth", "max_spec_factor", "min_token_prob"), trees[0], strict=True)
+            zip(("max_tree_depth", "max_spec_factor", "min_token_prob"), of_trees, strict=True)
         ),
         "calibration_error": None if reliability is None else reliability.error,
         "systems": {name: row | {"ratio": row["tokens_per_pass"] / reference} for name, row in table.items()},
     }
 
 
-def _best_options(caches: dict[int, SuffixDecoding], rows: Rows, tree: bool) -> tuple[tuple[int, float, float], float]:
+def _best_options(
+    caches: dict[int, SuffixDecoding], rows: Rows, *, tree: bool
+) -> tuple[tuple[int, float, float], float]:
     """SuffixDecoding's of the grid by tokens per pass: depth, factor and least probability; and what they draft per pass."""
     tried = {
         (depth, factor, least): figures(with_options(caches[depth], factor, least), rows, tree=tree)
@@ -183,6 +176,12 @@ def _best_options(caches: dict[int, SuffixDecoding], rows: Rows, tree: bool) -> 
     }
     best = max(tried, key=lambda options: tried[options]["tokens_per_pass"])
     return best, tried[best]["drafted_per_pass"]
+
+
+def _threshold(drafter: Drafts, rows: Rows, most: float, **shape: Any) -> float:
+    """The least probability with which the drafter drafts no more tokens per pass than `most`."""
+    fitting = (v for v in THRESHOLDS if figures(drafter, rows, v, **shape)["drafted_per_pass"] <= most)
+    return next(fitting, THRESHOLDS[-1])
 
 
 def tokens(names: list[str], _rounds: int) -> Iterator[tuple[str, Any]]:

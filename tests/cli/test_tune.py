@@ -170,7 +170,7 @@ def test_a_log_is_tuned_with_its_curve_limits_and_batches(place):
     append_log(place / "run.jsonl", run.requests, about=about)
     report = report_of("--log", "run.jsonl", "--dry-run")
     assert (report["cost"]["device"], report["batch_size"], report["requests"]) == ("made up", 4, 220)
-    assert max(one["max_draft"] for one in report["tried"]) == 10  # as it was; the curve ends at 4 tokens
+    assert max(one["max_draft"] for one in report["tried"]) == 15  # as it was; the curve ends at 4 tokens
     assert report["chosen"]["max_draft"] <= 3
     alone = report_of("--log", "run.jsonl", "--dry-run", "-b", "1", "--device", "cpu", "--limit", "150")
     assert (alone["cost"]["device"], alone["batch_size"], alone["rows"]["total"]) == ("cpu", 1, 150)

@@ -59,7 +59,10 @@ def test_units_stand_on_every_axis():
     for svg, labels in (
         (charts.budgets(run.budgets, [("m", 300, 5.0)]), ("budget M (n-grams added)", "decoding steps per output")),
         (charts.time_shares(run.systems), ("time per output (ms) at batch 8",)),
-        (charts.acceptance_by_position(run.drafts), ("place in the draft (tokens)", "accepted (% of drafted)")),
+        (
+            charts.acceptance_by_position(run.drafts),
+            ("place in the draft (tokens)", "a token accepted (% of the passes)"),
+        ),
         (charts.tried(run.tried), ("longest draft (tokens)", "time per output by the curve (ms)")),
         (charts.training(run.training, evaluations=True), ("optimizer steps", "validation loss (nats per byte)")),
     ):

@@ -22,7 +22,7 @@ from tasc.draft._request import (
     extend,
     text_at,
     variant_of,
-)  # fmt: skip
+)
 from tasc.draft._sources import LEVELS, MOST, NUMBERS, add, after_cursor, from_corpus, from_text
 
 
@@ -172,9 +172,8 @@ def propose_tree(
                 tokens, suffixes, ids, starts, steps, variants, memo, state, frames[made], start_id, found, features, numbers,
                 counts, masses,
             )  # fmt: skip
-            _mark(
-                state, parents, copied, made, UNUSED
-            )  # what was drafted is not copied yet, and not at all on other branches
+            # what was drafted is not copied yet, and on other branches not at all
+            _mark(state, parents, copied, made, UNUSED)
             if n > 0:
                 score(weights, features, n, scores)
             for k in range(n):
