@@ -32,7 +32,7 @@ def _tokens(corpora: dict[str, Any]) -> str:
         "",
         "Tokens per target pass / drafted tokens per pass / over SuffixDecoding's chains with its best options. `no more drafted`: drafts",
         "hold what is likelier to be accepted than a threshold, chosen so that they draft less than those chains on validation rows;",
-        "trees then have up to 24 tokens. vLLM and SGLang verify chains of these drafters, our loop trees as well; SuffixDecoding's trees are",
+        "trees then have up to 24 tokens. vLLM verifies chains of these drafters, our loop trees as well; SuffixDecoding's trees are",
         "those of Snowflake's package.",
         "",
         "| | " + " | ".join(corpora) + " |",

@@ -26,6 +26,7 @@ from tasc.decode import (
     generate,
     load_model,
 )
+from tasc.decode.drafting import summary
 from tasc.decode.hf import speculative
 from tasc.decode.profile import profile
 from tasc.draft.adaptive import adaptive
@@ -160,16 +161,8 @@ class Contender:
         }
         if not generated.requests:
             return found
-        positions = np.zeros((max(len(request.by_position) for request in generated.requests), 2), int)
-        for request in generated.requests:
-            for place, counts in enumerate(request.by_position):
-                positions[place] += counts
-        n_passes = sum(request.passes for request in generated.requests)
-        return found | {
-            "drafted_per_pass": sum(request.drafted for request in generated.requests) / n_passes,
-            "draft_ms_per_output": sum(request.draft_ms for request in generated.requests) / len(generated.requests),
-            "by_position": positions.tolist(),
-        }
+        of_drafts = summary(generated.requests)
+        return found | {name: of_drafts[name] for name in ("drafted_per_pass", "draft_ms_per_output", "by_position")}
 
 
 def contenders(setup: Setup, left_out: Collection[str] = ()) -> list[Contender]:

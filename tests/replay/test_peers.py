@@ -1,6 +1,7 @@
 """The rivals: each against an oracle of its own, and all against what the interface promises."""
 
 import importlib.util
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,6 +108,20 @@ def test_suffix_decoding_gives_the_chance_of_each_token_given_those_before():
     draft = SuffixDecoding(outputs, max_spec_factor=8.0, min_token_prob=0.0).start([9, 1]).propose(8)
     assert draft.tokens.tolist()[0] == 2
     np.testing.assert_allclose(draft.probabilities, [6 / 8, 3 / 6, {6: 3 / 3, 3: 2 / 3}[draft.tokens[1]]])
+
+
+@pytest.mark.skipif(not has_arctic(), reason="arctic-inference is not installed")
+def test_suffix_decoding_drafts_trees_where_asked_to():
+    outputs = [[1, 2, 3, 4], [1, 2, 3, 5], [1, 2, 3, 5], *[[1, 2, 6, 7]] * 3, *[[1, 8, 8, 8]] * 2]
+    options = {"max_spec_factor": 8.0, "min_token_prob": 0.0}
+    state: Any = SuffixDecoding(outputs, **options, tree=True).start([9, 1])
+    draft = state.propose_tree(8, 8)
+    planned = draft.planned(8)
+    branches = [tuple(planned.tokens[place] for place in planned.path(last)) for last in range(len(planned.tokens))]
+    reached = dict(zip(branches, np.cumprod(draft.probabilities), strict=True))
+    expected = {(2,): 6 / 8, (2, 3): 3 / 8, (2, 6): 3 / 8, (2, 6, 7): 3 / 8, (8,): 2 / 8, (2, 3, 5): 2 / 8}
+    assert {branch: reached[branch] for branch in expected} == pytest.approx(expected)
+    assert not hasattr(SuffixDecoding(outputs, **options).start([9, 1]), "propose_tree")
 
 
 @pytest.mark.skipif(not has_arctic(), reason="arctic-inference is not installed")

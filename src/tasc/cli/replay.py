@@ -57,7 +57,7 @@ def command(
     ] = 0.0,
     tree: Annotated[
         bool,
-        typer.Option("--tree/--no-tree", help="With --data: whole drafts are trees, or chains as in most engines."),
+        typer.Option("--tree/--no-tree", help="With --data: whole drafts are trees, or chains as in vLLM."),
     ] = False,
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Rows that share passes.")] = 1,
     max_prompt: Annotated[int, typer.Option(min=1, help="Cut prompts to so many tokens.")] = 1500,

@@ -15,7 +15,8 @@ from transformers.generation.logits_process import LogitsProcessor, LogitsProces
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
 from tasc.decode._signature import own_model
-from tasc.decode.speculate import NOTHING, Greedy, Row, take
+from tasc.decode.speculate import Greedy, Row, take
+from tasc.draft.verify import NOTHING
 from tasc.errors import ModelError
 
 if TYPE_CHECKING:

@@ -108,20 +108,19 @@ class Forward:
         every = torch.arange(width, device=self.device)
         if any(self.first):
             self._first = torch.tensor(self.first, device=self.device)[:, None]
-            positions = (every - self._first).clamp_(min=0)
-            mask = (every >= self._first).to(torch.int64)
         if any(draft.branches for draft in drafts):
             begin = width - fed
             unseen, depths = self._tree(drafts, fed, ends_aligned=True)
             hidden = (torch.arange(_aligned(width), device=self.device) > every[:, None]).repeat(len(rows), 1, 1)
             hidden[:, begin:, begin:width] = unseen
-            positions = positions.clone()
-            positions[:, begin:] = depths + begin
             if self._first is not None:
                 hidden[:, :, :width] |= every < self._first[:, :, None]
-                positions[:, begin:] -= self._first
             mask = self._mask(hidden)[:, None, :, :width]
-            positions.clamp_(min=0)
+            positions = torch.cat([positions[:, :begin], depths + begin], dim=1)
+        elif self._first is not None:
+            mask = (every >= self._first).to(torch.int64)
+        if self._first is not None:
+            positions = (positions - self._first).clamp_(min=0)
         columns = self.cache.columns
         columns.start, columns.end, columns.index = 0, width, None
         self.cache.reserve(width)

@@ -120,7 +120,7 @@ def generate(
     rows, stats = zip(*(finished[row] for row in range(len(prompts))), strict=True)
     return Generated(
         outputs=[row.ids[:-1] if row.ended else row.ids for row in rows],
-        passes=[len(row.accepted) for row in rows],
+        passes=[len(row.verified) for row in rows],
         ms=[1000 * (row.draft_seconds + row.verify_seconds) for row in rows],
         ended=[row.ended for row in rows],
         seconds=seconds,

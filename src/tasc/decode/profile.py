@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tasc.decode.generate import evaluating
 from tasc.decode.load import device_name
 from tasc.draft.cost import StepCost
-from tasc.draft.verify import Planned
+from tasc.draft.verify import NOTHING, Planned
 from tasc.errors import OptionError
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ def profile(
     import torch
 
     from tasc.decode.forward import Forward, Target
-    from tasc.decode.speculate import NOTHING
 
     if repeats < 1:
         raise OptionError(f"repeats must be at least 1, got {repeats}")
@@ -95,7 +94,9 @@ def fitting_contexts(model: "PreTrainedModel", contexts: Sequence[int], tokens: 
 
 
 def _pass(forward: "Forward", n_rows: int, k: int) -> float:
+    from tasc.decode.speculate import most_likely
+
     drafts = [Planned.chain([0] * (k - 1))] * n_rows
     begin = time.perf_counter()
-    forward.step([0] * n_rows, drafts).argmax(dim=-1).tolist()  # the next pass writes over this one's columns
+    most_likely(forward.step([0] * n_rows, drafts))  # the next pass writes over this one's columns
     return time.perf_counter() - begin

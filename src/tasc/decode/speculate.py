@@ -7,15 +7,16 @@ own `generate`. What differs between them, how a token is chosen from logits and
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 
 from tasc.decode.forward import Forward
-from tasc.draft.control import Control
-from tasc.draft.interface import SOURCES, Draft, DraftState, propose
+from tasc.draft.control import Control, plan
+from tasc.draft.interface import Draft, DraftState, by_source, propose
 from tasc.draft.recorded import Recorded
-from tasc.draft.verify import Planned, accepted, by_position, kept, until_end
+from tasc.draft.verify import NOTHING, Planned, Verified, accepted, by_position, kept, until_end
 
 
 @dataclass(slots=True)
@@ -30,9 +31,7 @@ class Row:
         seen: the prompt as the drafter saw it; default: as it is.
         ids: what was produced, end token included.
         ended: whether it ended by itself.
-        drafted, accepted: tokens per pass.
-        depths: per pass, the most drafted tokens one behind the other.
-        sources, kept_sources: per pass, the source code of each drafted token and of each accepted one, as bytes.
+        verified: what was drafted and what stood, pass by pass.
         draft_seconds, verify_seconds: its share of the batch's time.
         prefill_seconds: the part of verify_seconds that the prompt's pass took.
     """
@@ -44,11 +43,7 @@ class Row:
     seen: list[int] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     ended: bool = False
-    drafted: list[int] = field(default_factory=list)
-    accepted: list[int] = field(default_factory=list)
-    depths: list[int] = field(default_factory=list)
-    sources: list[bytes] = field(default_factory=list)
-    kept_sources: list[bytes] = field(default_factory=list)
+    verified: Verified = field(default_factory=Verified)
     draft_seconds: float = 0.0
     verify_seconds: float = 0.0
     prefill_seconds: float = 0.0
@@ -66,16 +61,13 @@ class Row:
         return Recorded(
             tuple(self.seen),
             tuple(self.ids),
-            tuple(self.drafted),
-            tuple(self.accepted),
+            self.verified.drafted,
+            self.verified.accepted,
             self.limit,
             1000 * (self.draft_seconds + self.verify_seconds),
             slot,
-            tuple(self.depths),
+            self.verified.depths,
         )
-
-
-NOTHING = Planned()
 
 
 class Choice(Protocol):
@@ -191,20 +183,14 @@ def _drafts(rows: Sequence[Row], control: Control | None, *, fed: int) -> list[P
         return [NOTHING] * len(rows)
     # the prompt as the drafter saw it, so that a replay, which knows no other, decides the same
     context = max(len(row.seen) + len(row.ids) for row in rows)
-    if not control.drafting:
-        control.lengths([()] * len(rows), context=context, fed=fed)
-        return [NOTHING] * len(rows)
-    tree, least = control.trees(len(rows), fed=fed), control.least(len(rows), context=context, fed=fed)
-    proposed: list[Draft | None] = []
-    for row in rows:
-        room = row.limit - len(row.ids) - 1  # the target adds a token of its own to whatever it accepts
-        if row.state is None or room < 1:
-            proposed.append(None)
-        else:
-            proposed.append(propose(row.state, control.max_draft, room, tree=tree, min_probability=least))
-    chances = [() if draft is None else draft.probabilities for draft in proposed]
-    lengths = control.lengths(chances, context=context, fed=fed)
-    return [NOTHING if draft is None else draft.planned(n) for draft, n in zip(proposed, lengths, strict=True)]
+    return plan(control, rows, partial(_propose, control.max_draft), context=context, fed=fed)
+
+
+def _propose(most: int, row: Row, tree: bool, least: float) -> Draft | None:
+    room = row.limit - len(row.ids) - 1  # the target adds a token of its own to whatever it accepts
+    if row.state is None or room < 1:
+        return None
+    return propose(row.state, most, room, tree=tree, min_probability=least)
 
 
 def take(row: Row, draft: Planned, ids: list[int], choice: Choice) -> list[int]:
@@ -213,11 +199,7 @@ def take(row: Row, draft: Planned, ids: list[int], choice: Choice) -> list[int]:
     new = ids[:n]
     row.ids += new
     stand = accepted(draft, new)
-    row.drafted.append(len(draft.tokens))
-    row.accepted.append(len(stand))
-    row.depths.append(draft.depth)
-    row.sources.append(draft.sources)
-    row.kept_sources.append(bytes(draft.sources[place] for place in stand))
+    row.verified.add(draft, stand)
     if row.state is not None:
         row.state.extend(new)
     return stand
@@ -251,15 +233,14 @@ class RequestStats:
     @classmethod
     def of(cls, row: Row) -> "RequestStats":
         """The statistics of a finished row."""
-        drafted, stood = b"".join(row.sources), b"".join(row.kept_sources)
-        sources = {SOURCES[code]: [drafted.count(code), stood.count(code)] for code in sorted(set(drafted))}
+        done = row.verified
         return cls(
-            passes=len(row.accepted),
+            passes=len(done),
             tokens=len(row.ids),
-            drafted=sum(row.drafted),
-            accepted=sum(row.accepted),
-            by_position=by_position(row.depths, row.accepted),
-            by_source=sources,
+            drafted=sum(done.drafted),
+            accepted=sum(done.accepted),
+            by_position=by_position(done.depths, done.accepted),
+            by_source=by_source(zip(done.drafts, done.stand, strict=True)),
             draft_ms=1000 * row.draft_seconds,
             verify_ms=1000 * row.verify_seconds,
             prefill_ms=1000 * row.prefill_seconds,

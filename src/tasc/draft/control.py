@@ -4,13 +4,16 @@ Decoding and replay run this very code, so on the same outputs they decide the s
 it is told the acceptance probabilities of the drafts at hand, and afterwards what the pass brought.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasc.draft.cost import StepCost, listed
+from tasc.draft.interface import Draft
 from tasc.draft.options import LONGEST_DRAFT
+from tasc.draft.verify import NOTHING, Planned
 from tasc.errors import OptionError
 
 CREDIT = 2.0  # passes that drafting may lose at first
@@ -20,6 +23,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 32, 1024  # passes without drafts; each probe that 
 PACE_MEMORY = 0.98  # of the pace that passes had so far, per pass
 WIDEST_MASK = 1 << 22  # entries: a prompt's pass with a tree needs one for each row, token and token it sees
 
+R = TypeVar("R")
 Probabilities = Sequence[float] | NDArray[np.floating]
 
 
@@ -229,6 +233,27 @@ class Control:
             worth = sum(_expected(row[:width]) for row in drafts) / n_rows
             width = width if worth * costs[0] >= (1 + self.min_gain) * costs[width] else 0
         return width
+
+
+def plan(
+    control: Control, rows: Sequence[R], propose: Callable[[R, bool, float], Draft | None], *, context: int, fed: int
+) -> list[Planned]:
+    """What the coming pass verifies of each row, as far as it is worth it; `Control.observe` follows.
+
+    Args:
+        control: not a ragged one.
+        rows: of the pass.
+        propose: the draft of a row, None if it gets none: whether it may be a tree, and what a token must be as likely as.
+        context, fed: as for `Control.lengths`.
+    """
+    if not control.drafting:
+        control.lengths([()] * len(rows), context=context, fed=fed)
+        return [NOTHING] * len(rows)
+    tree, least = control.trees(len(rows), fed=fed), control.least(len(rows), context=context, fed=fed)
+    drafts = [propose(row, tree, least) for row in rows]
+    chances = [() if draft is None else draft.probabilities for draft in drafts]
+    lengths = control.lengths(chances, context=context, fed=fed)
+    return [NOTHING if draft is None else draft.planned(n) for draft, n in zip(drafts, lengths, strict=True)]
 
 
 def _expected(probabilities: Sequence[float]) -> float:

@@ -1,6 +1,6 @@
 """What every drafter offers, ours and the rivals': a state per request that proposes the tokens to come. Knows ids only."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -37,6 +37,21 @@ class Draft(NamedTuple):
         if self.parents is None:
             return Planned.chain(tokens, sources)
         return Planned(tokens, self.parents[:n].tolist(), sources)
+
+
+def by_source(passes: Iterable[tuple[Planned, Sequence[int]]]) -> dict[str, list[int]]:
+    """Name of the source -> [drafted, accepted] tokens, in the order of `SOURCES`; of those that drafted.
+
+    Args:
+        passes: what each verified, and the places of the tokens that stood.
+    """
+    counts = [[0, 0] for _ in SOURCES]
+    for draft, stand in passes:
+        for code in draft.sources:
+            counts[code][0] += 1
+        for place in stand:
+            counts[draft.sources[place]][1] += 1
+    return {source: count for source, count in zip(SOURCES, counts, strict=True) if count[0]}
 
 
 class DraftState(Protocol):

@@ -7,9 +7,8 @@ from typing import Any, Literal
 from tasc.errors import OptionError
 
 Preset = Literal["best", "paper"]
-MAX_DRAFT = (
-    15  # most tokens, of a drafter that was not tuned: with the one fed anyway 16, as far as `tasc profile` measures
-)
+# most tokens of a draft where the drafter was not tuned: with the one fed anyway 16, as far as `tasc profile` measures
+MAX_DRAFT = 15
 LONGEST_DRAFT = 1024
 
 

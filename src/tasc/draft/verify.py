@@ -7,6 +7,7 @@ distributed exactly as without drafts. That holds for a tree as for a chain: it 
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -55,6 +56,45 @@ class Planned(NamedTuple):
             if self.parents[later] == place and self.tokens[later] == token:
                 return later
         return -1
+
+
+NOTHING = Planned()
+
+
+@dataclass(slots=True)
+class Verified:
+    """What was verified of a row, pass by pass.
+
+    Attributes:
+        drafts: of each pass.
+        stand: of each pass the places of the drafted tokens that stand.
+    """
+
+    drafts: list[Planned] = field(default_factory=list)
+    stand: list[list[int]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.drafts)
+
+    def add(self, draft: Planned, stand: list[int]) -> None:
+        """Note a pass."""
+        self.drafts.append(draft)
+        self.stand.append(stand)
+
+    @property
+    def drafted(self) -> tuple[int, ...]:
+        """Tokens that each pass verified."""
+        return tuple(len(draft.tokens) for draft in self.drafts)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """The most of them one behind the other."""
+        return tuple(draft.depth for draft in self.drafts)
+
+    @property
+    def accepted(self) -> tuple[int, ...]:
+        """How many of them stand."""
+        return tuple(map(len, self.stand))
 
 
 def accepted(draft: Planned, ids: Sequence[int]) -> list[int]:

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasc.draft.control import Control
+from tasc.draft.control import Control, plan
 from tasc.draft.cost import StepCost
-from tasc.draft.interface import SOURCES, Draft, Drafts, DraftState, Ids, Learner, propose
+from tasc.draft.interface import Draft, Drafts, DraftState, Ids, Learner, by_source, propose
 from tasc.draft.recorded import Recorded
-from tasc.draft.verify import Planned, accepted, by_position
+from tasc.draft.verify import NOTHING, Planned, Verified, accepted, by_position
 from tasc.errors import DataError, OptionError
 
 
@@ -204,26 +204,22 @@ class _Row:
     limit: int | None
     state: DraftState | None = None
     place: int = 0  # ids produced
-    drafted: list[int] = field(default_factory=list)
-    accepted: list[int] = field(default_factory=list)
-    depths: list[int] = field(default_factory=list)
+    verified: Verified = field(default_factory=Verified)
 
     @property
     def room(self) -> int:
         """The longest draft that makes sense."""
         return len(self.output) - self.place if self.limit is None else self.limit - self.place - 1
 
-    def take(self, draft: Planned) -> list[int]:
-        """Give the row what a pass with this draft brings; returns the places of the drafted tokens that stand."""
+    def take(self, draft: Planned) -> int:
+        """Give the row what a pass with this draft brings; returns how many ids."""
         stand = accepted(draft, self.output[self.place : self.place + len(draft.tokens)])
         new = self.output[self.place : self.place + len(stand) + 1]
         self.place += len(new)
-        self.drafted.append(len(draft.tokens))
-        self.accepted.append(len(stand))
-        self.depths.append(draft.depth)
+        self.verified.add(draft, stand)
         assert self.state is not None
         self.state.extend(new)
-        return stand
+        return len(new)
 
 
 class _Run:
@@ -251,7 +247,6 @@ class _Run:
         self.propose_s: list[float] = []
         self.learn_s: list[float] = []
         self.pass_ms = self.plain_ms = 0.0
-        self.by_source = np.zeros((2, len(SOURCES)), np.int64)  # drafted, accepted
 
     def replay(
         self,
@@ -268,14 +263,18 @@ class _Run:
                 rows[row].state = None  # the drafter's memory may be large
             if progress is not None:
                 progress(len(batch))
+        done = Verified(
+            [draft for row in rows for draft in row.verified.drafts],
+            [stand for row in rows for stand in row.verified.stand],
+        )
         starts, proposals, lessons = map(_median, (self.start_s, self.propose_s, self.learn_s))
         drafter_ms = 1000 * (starts * len(self.start_s) + proposals * len(self.propose_s) + lessons * len(self.learn_s))
         return ReplayResult(
             name=name or type(self.drafter).__name__,
             requests=tuple(_recorded(row, slot) for row, slot in zip(rows, slots, strict=True)),
             counts_first=self.before_prefill,
-            by_position=by_position([n for row in rows for n in row.depths], [n for row in rows for n in row.accepted]),
-            by_source={s: counts for s, counts in zip(SOURCES, self.by_source.T.tolist(), strict=True) if counts[0]},
+            by_position=by_position(done.depths, done.accepted),
+            by_source=by_source(zip(done.drafts, done.stand, strict=True)),
             propose_us=1e6 * proposals,
             start_us=1e6 * starts,
             learn_us=1e6 * lessons,
@@ -294,7 +293,7 @@ class _Run:
         if not self.before_prefill:
             self.pass_ms += self._step_ms(live, fed, 0)
             for row in live:
-                row.take(Planned())
+                row.take(NOTHING)
             fed = 1
         while live := [row for row in live if row.place < len(row.output)]:
             self._pass(live, fed)
@@ -308,31 +307,16 @@ class _Run:
     def _pass(self, live: list[_Row], fed: int) -> None:
         drafts = self._drafts(live, fed)
         self.pass_ms += self._step_ms(live, fed, max(len(draft.tokens) for draft in drafts))
-        produced = []
-        for row, draft in zip(live, drafts, strict=True):
-            before, stand = row.place, row.take(draft)
-            produced.append(row.place - before)
-            sources = np.frombuffer(draft.sources, np.uint8)
-            for counts, some in zip(self.by_source, (sources, sources[stand]), strict=True):
-                counts += np.bincount(some, minlength=len(SOURCES))
+        produced = [row.take(draft) for row, draft in zip(live, drafts, strict=True)]
         if self.control is not None:
             self.control.observe(produced)
 
     def _drafts(self, live: list[_Row], fed: int) -> list[Planned]:
         """What is verified of each row."""
-        control = self.control
-        if control is None:
-            proposed = [self._propose(row, self.tree, self.min_probability) for row in live]
-            return [Planned() if draft is None else draft.planned(self._likely(draft)) for draft in proposed]
-        context = _context(live)
-        if not control.drafting:
-            control.lengths([()] * len(live), context=context, fed=fed)
-            return [Planned()] * len(live)
-        tree, least = control.trees(len(live), fed=fed), control.least(len(live), context=context, fed=fed)
-        proposed = [self._propose(row, tree, least) for row in live]
-        chances = [() if draft is None else draft.probabilities for draft in proposed]
-        lengths = control.lengths(chances, context=context, fed=fed)
-        return [Planned() if draft is None else draft.planned(n) for draft, n in zip(proposed, lengths, strict=True)]
+        if self.control is not None:
+            return plan(self.control, live, self._propose, context=_context(live), fed=fed)
+        proposed = [self._propose(row, self.tree, self.min_probability) for row in live]
+        return [NOTHING if draft is None else draft.planned(self._likely(draft)) for draft in proposed]
 
     def _propose(self, row: _Row, tree: bool, least: float) -> Draft | None:
         room = row.room
@@ -382,11 +366,11 @@ def _recorded(row: _Row, slot: int) -> Recorded:
     return Recorded(
         tuple(row.prompt.tolist()),
         tuple(row.output),
-        tuple(row.drafted),
-        tuple(row.accepted),
+        row.verified.drafted,
+        row.verified.accepted,
         limit=row.limit,
         slot=slot,
-        depths=tuple(row.depths),
+        depths=row.verified.depths,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tasc.draft.control import Control
 from tasc.draft.interface import SOURCES, Draft, Drafts, DraftState, Ids, Learner, propose
 from tasc.draft.recorded import Recorded
-from tasc.draft.verify import Planned, accepted
+from tasc.draft.verify import NOTHING, Planned, accepted
 from tasc.replay.simulate import replay_log
 
 
@@ -72,7 +72,7 @@ def passes_of(
 def _passes(request: Recorded, proposals: "list[Draft | None]") -> tuple[Pass, ...]:
     passes, place = [], 0
     for n, draft in zip(request.drafted, proposals, strict=True):
-        planned, left = Planned() if draft is None else draft.planned(n), request.output_ids[place:]
+        planned, left = NOTHING if draft is None else draft.planned(n), request.output_ids[place:]
         stand = accepted(planned, left)
         passes.append(Pass(planned, tuple(stand), left[len(stand)] if len(stand) < len(left) else None))
         place += len(passes[-1].produced)

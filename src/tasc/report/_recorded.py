@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasc.draft import Drafter
+from tasc.draft.interface import by_source
 from tasc.draft.recorded import Log, read_log
 from tasc.draft.verify import by_position
 from tasc.errors import DataError, FingerprintError, VocabularyError
@@ -210,11 +211,5 @@ def _by_position(log: Log) -> tuple[Acceptance, ...]:
 
 
 def _by_source(found: Iterable[tuple[Pass, ...]]) -> tuple[Acceptance, ...]:
-    counts: dict[str, list[int]] = {}
-    for passes in found:
-        for one in passes:
-            for place, source in enumerate(one.sources):
-                count = counts.setdefault(source, [0, 0])
-                count[0] += 1
-                count[1] += place in one.stand
+    counts = by_source((one.draft, one.stand) for passes in found for one in passes)
     return tuple(Acceptance.of(source, *count) for source, count in sorted(counts.items()))
