@@ -12,8 +12,8 @@ IDS = st.lists(st.integers(0, 3), max_size=8)
 def trees(draw) -> Planned:
     """Trees of few tokens, so that they and what is chosen meet often."""
     tokens, parents = [], []
-    for place in range(draw(st.integers(0, 9))):
-        parent = draw(st.integers(-1, place - 1))
+    for _ in range(draw(st.integers(0, 9))):
+        parent = draw(st.integers(-1, len(tokens) - 1))
         taken = {token for token, other in zip(tokens, parents, strict=True) if other == parent}
         if left := sorted(set(range(4)) - taken):
             tokens.append(draw(st.sampled_from(left)))
