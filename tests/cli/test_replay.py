@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from tasc.cli import main
 from tasc.corpus import TokenCorpus, fingerprint, load_tasks, make_template
+from tasc.decode import speculative
 from tasc.draft import Drafter, Options, Origin
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
@@ -87,6 +88,18 @@ def test_figures_are_those_of_the_replay(place):
     assert found["decoding"]["tokens_per_pass"] == decoded.tokens_per_pass
     assert found["predicted_speedup"] == pytest.approx(decoded.predicted_speedup, rel=0.5)  # holds measured times
     assert found["propose_us"] > 0
+
+
+def test_an_untuned_drafter_is_predicted_with_the_drafts_of_decoding(place):
+    drafter = place()
+    report = report_of("--data", "test.jsonl")
+    (found,) = report["results"]
+    assert report["max_draft"] == 10
+    assert found["decoding"]["max_draft"] == speculative(drafter).max_draft == 15
+    prompts, outputs = rows_of(drafter)
+    decoded = replay(drafter, prompts, outputs, control=Control(StepCost.default("cpu"), max_draft=15), before_prefill=True)
+    assert found["decoding"]["drafted_per_pass"] == decoded.drafted_per_pass
+    assert found["tokens_per_pass"] == replay(drafter, prompts, outputs, max_draft=10).tokens_per_pass
 
 
 def test_rivals_stand_in_the_order_in_which_they_were_named(place):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tasc.draft.cost import StepCost
     from tasc.draft.interface import Drafts
 
-MAX_DRAFT = 10
+WHOLE_DRAFT = 10
 
 
 def command(
@@ -49,7 +49,9 @@ def command(
     max_draft: Annotated[
         int | None,
         typer.Option(
-            min=1, help=f"Most drafted tokens per pass. Default: the log's, what it was tuned to, or {MAX_DRAFT}."
+            min=1,
+            help=f"Most drafted tokens per pass. Default: the log's or what it was tuned to, else {WHOLE_DRAFT} for whole drafts"
+            " and as `tasc generate` for the predicted speed-up.",
         ),
     ] = None,
     min_probability: Annotated[
@@ -79,6 +81,7 @@ def command(
     Rivals know the outputs that the drafter was built from.
     """
     from tasc.draft import Drafter
+    from tasc.draft.options import MAX_DRAFT
     from tasc.replay.origin import tokenizer_of, vocabulary_of
 
     if (data is None) == (log is None):
@@ -100,16 +103,17 @@ def command(
         prompts, outputs = rows.encode(
             loaded, tokenizer_of(loaded, drafter, tokenizer, vocabulary), vocabulary, max_prompt
         )
-        tuned = MAX_DRAFT if loaded.tuned is None else loaded.tuned.max_draft
+        if max_draft is None and loaded.tuned is not None:
+            max_draft = loaded.tuned.max_draft
         whole = {
-            "max_draft": max_draft or tuned,
+            "max_draft": max_draft or WHOLE_DRAFT,
             "min_probability": min_probability,
             "tree": tree,
             "batch_size": batch_size,
         }
         report = {
             "skipped_rows": rows.n_skipped,
-            **_replay_data(contenders, prompts, outputs, _cost(cost, loaded), whole),
+            **_replay_data(contenders, prompts, outputs, _cost(cost, loaded), whole, max_draft or MAX_DRAFT),
         }
     report = {"drafter": drafter, "data": data, "log": log, **report}
     emit(report, as_json=as_json, human=lambda: _table(report))
@@ -123,9 +127,14 @@ def _rivals(names: Sequence[str] | None, drafter: "Drafter") -> list[tuple[str, 
 
 
 def _replay_data(
-    contenders: Sequence[tuple[str, "Drafts"]], prompts: Any, outputs: Any, cost: "StepCost", whole: dict[str, Any]
+    contenders: Sequence[tuple[str, "Drafts"]],
+    prompts: Any,
+    outputs: Any,
+    cost: "StepCost",
+    whole: dict[str, Any],
+    max_draft: int,
 ) -> dict[str, Any]:
-    """Each drafter twice: whole drafts for the tokens per pass, and as decoding does it for the time."""
+    """Each drafter twice: whole drafts for the tokens per pass, and as decoding does it, at most `max_draft`, for the time."""
     from tasc.draft.adaptive import adaptive
     from tasc.draft.control import Control
     from tasc.replay import replay
@@ -134,7 +143,7 @@ def _replay_data(
     with progress("replaying", total=len(prompts) * len(contenders)) as advance:
         for name, drafter in contenders:
             by_length = replay(drafter, prompts, outputs, name=name, cost=cost, **whole)
-            control = Control(cost, max_draft=whole["max_draft"])
+            control = Control(cost, max_draft=max_draft)
             decoded = replay(
                 adaptive(drafter),
                 prompts,
@@ -152,7 +161,7 @@ def _replay_data(
                 | {"plain_ms_per_output": decoding["plain_ms_per_output"]}
                 | {"drafted_ms_per_output": decoding["drafted_ms_per_output"]}
                 | {"whole_drafts_speedup": by_length.predicted_speedup}
-                | {"decoding": {key: decoding[key] for key in shown}}
+                | {"decoding": {"max_draft": max_draft} | {key: decoding[key] for key in shown}}
             )
     return {"rows": len(prompts), **whole, "cost": cost.about, "results": results}
 
@@ -166,12 +175,13 @@ def _replay_log(
     limit: int | None,
 ) -> dict[str, Any]:
     from tasc.draft.control import Control
+    from tasc.draft.options import MAX_DRAFT
     from tasc.replay import replay_log
     from tasc.replay.origin import at_work, curve_of, log_of, options_of
 
     log = log_of(path, drafter)
     requests = log.requests[:limit]
-    chosen = options_of(log, path)
+    chosen = {"max_draft": MAX_DRAFT} | options_of(log, path)
     if max_draft is not None:
         chosen["max_draft"] = max_draft
     curve = (curve_of(log, path) if cost is None else None) or _cost(cost, drafter)
@@ -203,7 +213,7 @@ def _table(report: dict[str, Any]) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    title = f"{report['rows']:,} outputs, drafts of at most {report.get('max_draft', MAX_DRAFT)} tokens"
+    title = f"{report['rows']:,} outputs, drafts of at most {report['max_draft']} tokens"
     if report.get("recorded"):
         title += ", recorded {tokens_per_pass:.2f} tokens per pass".format_map(report["recorded"])
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tasc.draft.cost import StepCost, listed
 from tasc.draft.interface import Draft
-from tasc.draft.options import LONGEST_DRAFT
+from tasc.draft.options import LONGEST_DRAFT, MAX_DRAFT
 from tasc.draft.verify import NOTHING, Planned
 from tasc.errors import OptionError
 
@@ -64,7 +64,7 @@ class Control:
         self,
         cost: StepCost,
         *,
-        max_draft: int = 10,
+        max_draft: int = MAX_DRAFT,
         min_gain: float = 0.0,
         switch_off: bool = True,
         ragged: bool = False,
