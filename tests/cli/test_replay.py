@@ -97,7 +97,9 @@ def test_an_untuned_drafter_is_predicted_with_the_drafts_of_decoding(place):
     assert report["max_draft"] == 10
     assert found["decoding"]["max_draft"] == speculative(drafter).max_draft == 15
     prompts, outputs = rows_of(drafter)
-    decoded = replay(drafter, prompts, outputs, control=Control(StepCost.default("cpu"), max_draft=15), before_prefill=True)
+    decoded = replay(
+        drafter, prompts, outputs, control=Control(StepCost.default("cpu"), max_draft=15), before_prefill=True
+    )
     assert found["decoding"]["drafted_per_pass"] == decoded.drafted_per_pass
     assert found["tokens_per_pass"] == replay(drafter, prompts, outputs, max_draft=10).tokens_per_pass
 

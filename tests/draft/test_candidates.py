@@ -338,6 +338,21 @@ def test_the_likeliest_branch_of_a_tree_is_the_chain_as_far_as_it_goes(request, 
     assert brings[0] >= brings[1] - 1e-5
 
 
+@given(st.lists(st.sampled_from([-1, 0, 1, 2, 127, 128, 129, 256, 257, 600, 2**31 - 1]) | st.integers(0, 600)))
+def test_each_token_is_a_candidate_once_even_where_slots_are_shared(tokens):
+    found, slots = np.full(_sources.MOST, -1, np.int32), np.zeros(_sources.SLOTS, np.uint8)
+    expected, n = [], 0
+    for token in tokens:
+        at, n = _sources.add(found, slots, n, token, 600)
+        allowed = 0 <= token < 600
+        if allowed and token not in expected and len(expected) < _sources.MOST:
+            expected.append(token)
+        assert at == (expected.index(token) if token in expected else -1)
+        assert found[:n].tolist() == expected
+    for token in set(tokens) - {-1}:
+        assert _sources.find(found, slots, token) == (expected.index(token) if token in expected else -1)
+
+
 @given(requests(), st.integers(0, 1000), st.booleans())
 def test_learning_sees_what_drafting_drafts(request, seed, ended):
     """`observe` and `rank` over a whole output name the token and chance of `propose(1)` before each of its tokens."""

@@ -12,6 +12,7 @@ from tasc._numba import inner, njit
 from tasc.draft._features import FEATURES, describe, score, source_of
 from tasc.draft._request import (
     FRAME,
+    LEVELS,
     N_TEXT,
     OUTPUT,
     PLACE,
@@ -23,7 +24,7 @@ from tasc.draft._request import (
     text_at,
     variant_of,
 )
-from tasc.draft._sources import LEVELS, MOST, NUMBERS, add, after_cursor, from_corpus, from_text
+from tasc.draft._sources import MOST, NUMBERS, SLOTS, add, after_cursor, from_corpus, from_text
 
 
 @inner
@@ -39,12 +40,14 @@ def candidates(
     frame,
     start_id,
     found,
+    slots,
     features,
     numbers,
     counts,
     masses,
 ):
     """Fill `found` (int32[MOST]) and `features` (int32[MOST + 1, FEATURES]); how many candidates there are."""
+    slots[:] = 0
     for k in range(MOST):
         found[k] = -1
         for line in range(NUMBERS):
@@ -52,10 +55,12 @@ def candidates(
     n = 0
     usual, raw = after_cursor(state, frame)
     if usual >= 0:
-        _, n = add(found, n, usual, start_id)
-        _, n = add(found, n, raw, start_id)
-    n, longest, votes = from_text(state, frame, start_id, found, n, numbers)
-    n = from_corpus(tokens, suffixes, ids, starts, steps, memo, frame, start_id, found, n, numbers, counts, masses)
+        _, n = add(found, slots, n, usual, start_id)
+        _, n = add(found, slots, n, raw, start_id)
+    n, longest, votes = from_text(state, frame, start_id, found, slots, n, numbers)
+    n = from_corpus(
+        tokens, suffixes, ids, starts, steps, memo, frame, start_id, found, slots, n, numbers, counts, masses
+    )
     describe(variants, state, frame, found, n, usual, raw, longest, votes, numbers, features)
     return n
 
@@ -86,7 +91,7 @@ def propose(
     if state[text_at(state) + PLACE * (state[N_TEXT] - 1)] == eos_id:
         return 0
     frame = state[:FRAME].copy()
-    found = np.empty(MOST, np.int32)
+    found, slots = np.empty(MOST, np.int32), np.empty(SLOTS, np.uint8)
     features = np.empty((MOST + 1, FEATURES), np.int32)
     numbers = np.empty((NUMBERS, MOST))
     counts, masses = np.zeros((LEVELS, MOST), np.int32), np.empty((LEVELS, 2))
@@ -107,6 +112,7 @@ def propose(
             frame,
             start_id,
             found,
+            slots,
             features,
             numbers,
             counts,
@@ -152,7 +158,7 @@ def propose_tree(
     n_open, room = 0, wanted * MOST
     open_tokens, open_parents = np.empty(room, np.int32), np.empty(room, np.int32)
     open_sources, open_chances = np.empty(room, np.uint8), np.empty(room)
-    found = np.empty(MOST, np.int32)
+    found, slots = np.empty(MOST, np.int32), np.empty(SLOTS, np.uint8)
     features = np.empty((MOST + 1, FEATURES), np.int32)
     numbers = np.empty((NUMBERS, MOST))
     counts, masses = np.zeros((LEVELS, MOST), np.int32), np.empty((LEVELS, 2))
@@ -169,8 +175,8 @@ def propose_tree(
                     tokens, suffixes, ids, starts, steps, variants, memo, state, frames[made], drafted[made - 1]
                 )
             n = candidates(
-                tokens, suffixes, ids, starts, steps, variants, memo, state, frames[made], start_id, found, features, numbers,
-                counts, masses,
+                tokens, suffixes, ids, starts, steps, variants, memo, state, frames[made], start_id, found, slots, features,
+                numbers, counts, masses,
             )  # fmt: skip
             # what was drafted is not copied yet, and on other branches not at all
             _mark(state, parents, copied, made, UNUSED)
@@ -242,7 +248,7 @@ def observe(tokens, suffixes, ids, starts, steps, variants, memo, state, start_i
     `n_found[t]`, `gold[t]` (place of the true token among the candidates, their number if it is none of them) and
     `all_features[t]` describe token t.
     """
-    found = np.empty(MOST, np.int32)
+    found, slots = np.empty(MOST, np.int32), np.empty(SLOTS, np.uint8)
     numbers = np.empty((NUMBERS, MOST))
     counts, masses = np.zeros((LEVELS, MOST), np.int32), np.empty((LEVELS, 2))
     for t in range(len(output)):
@@ -259,6 +265,7 @@ def observe(tokens, suffixes, ids, starts, steps, variants, memo, state, start_i
             frame,
             start_id,
             found,
+            slots,
             all_features[t],
             numbers,
             counts,

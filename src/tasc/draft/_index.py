@@ -8,6 +8,11 @@ The file's arrays are checked when they are loaded: `suffixes` holds positions o
 compared with the length here.
 """
 
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
+
 from tasc._numba import inner
 
 KEPT = 8  # followers that are remembered of a part, most frequent first
@@ -105,6 +110,31 @@ def line_at(memo, low, high, depth):
     """The line of `memo` where the followers of this part belong."""
     mixed = ((low * 0x9E3779B1 + high) * 0x85EBCA77 + depth) * 0xC2B2AE3D
     return (mixed >> 20) & (len(memo) - 1)
+
+
+@inner
+def prefetch(memo, low, high, depth):
+    """Have the processor fetch that line, both halves of it, and go on meanwhile."""
+    at = LINE * line_at(memo, low, high, depth)
+    _prefetch(memo, at)
+    _prefetch(memo, at + LINE // 2)
+
+
+@intrinsic
+def _prefetch(_, array, at):
+    """LLVM's instruction, for the number at a place of an array's memory."""
+
+    def call(context, builder, signature, args):
+        place = builder.gep(make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
+        flag = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [place.type, flag, flag, flag])
+        to_read, keep, data = flag(0), flag(3), flag(1)
+        builder.call(
+            builder.module.declare_intrinsic("llvm.prefetch", [place.type], kind), [place, to_read, keep, data]
+        )
+        return context.get_dummy_value()
+
+    return types.none(array, types.int64), call
 
 
 @inner

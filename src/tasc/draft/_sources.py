@@ -20,6 +20,7 @@ from tasc.draft._request import (
     ACTIVE,
     CURSOR,
     HIGHS,
+    LEVELS,
     LOWS,
     MATCHES,
     N_ACTIVE,
@@ -34,8 +35,8 @@ from tasc.draft._request import (
 )
 
 MOST = 16  # candidates
+SLOTS = 128  # of `slots`: candidates by the last bits of their ids, the first that came; 0: none, else its place and 1
 FROM_TEXT = 10  # candidates when the corpus has its turn
-LEVELS = 6  # contexts of different frequency that are mixed
 SPECIAL = 2  # first candidates whose counts are looked up where they are not among the followers kept
 FLOOR = 1e-6  # probability of a token that the corpus never saw
 # lines of `numbers`: probability in the corpus, votes of similar rows, longest match in the prompt, and in the output so far;
@@ -46,18 +47,30 @@ FAVOUR = 4.0  # what a vote counts for the longest match, against one token less
 
 
 @inner
-def add(found, n, token, start_id):
-    """The place of a token among the candidates, added if new: (place or -1, how many there are)."""
-    if token >= start_id or token < 0:
-        return -1, n
-    at = -1
+def find(found, slots, token):
+    """The place of a token among the candidates, or -1."""
+    at = slots[token & (SLOTS - 1)] - 1
+    if at < 0 or found[at] == token:
+        return at
+    at = -1  # another one has the slot
     for k in range(MOST):  # no early end: this runs on whole registers
         if found[k] == token:
             at = k
+    return at
+
+
+@inner
+def add(found, slots, n, token, start_id):
+    """The place of a token among the candidates, added if new: (place or -1, how many there are)."""
+    if token >= start_id or token < 0:
+        return -1, n
+    at = find(found, slots, token)
     if at >= 0:
         return at, n
     if n == MOST:
         return -1, n
+    if slots[token & (SLOTS - 1)] == 0:
+        slots[token & (SLOTS - 1)] = n + 1
     found[n] = token
     return n, n + 1
 
@@ -73,7 +86,7 @@ def after_cursor(state, frame):
 
 
 @inner
-def from_text(state, frame, start_id, found, n, numbers):
+def from_text(state, frame, start_id, found, slots, n, numbers):
     """What followed the context in the request's own text: (candidates, longest match in similar rows, all their votes)."""
     text = text_at(state)
     n_active, last = frame[N_ACTIVE], state[N_TEXT] - 1
@@ -97,13 +110,13 @@ def from_text(state, frame, start_id, found, n, numbers):
                     continue
                 weight = kind if shorter else kind * FAVOUR
                 votes += weight
-                at, n = _place(found, n, state[line], start_id)
+                at, n = _place(found, slots, n, state[line], start_id)
                 if at >= 0:
                     numbers[VOTES, at] += weight
                     if place >= state[SEEN_AT]:
                         numbers[SEEN, at] += weight
             elif not shorter and n < FROM_TEXT:
-                at, n = add(found, n, state[line], start_id)
+                at, n = add(found, slots, n, state[line], start_id)
                 if at >= 0:
                     own = IN_PROMPT if place < state[PROMPT_END] else IN_OUTPUT
                     numbers[own, at] = max(numbers[own, at], length)
@@ -111,19 +124,15 @@ def from_text(state, frame, start_id, found, n, numbers):
 
 
 @inner
-def _place(found, n, token, start_id):
+def _place(found, slots, n, token, start_id):
     """`add` that leaves places free for the corpus."""
     if n < FROM_TEXT:
-        return add(found, n, token, start_id)
-    at = -1
-    for k in range(MOST):
-        if found[k] == token:
-            at = k
-    return (at if token >= 0 else -1), n
+        return add(found, slots, n, token, start_id)
+    return (find(found, slots, token) if token >= 0 else -1), n
 
 
 @inner
-def from_corpus(tokens, suffixes, ids, starts, steps, memo, frame, start_id, found, n, numbers, counts, masses):
+def from_corpus(tokens, suffixes, ids, starts, steps, memo, frame, start_id, found, slots, n, numbers, counts, masses):
     """What follows the context in the corpus, and how likely each candidate is there (Witten-Bell); how many there are.
 
     The longest context chooses candidates first; then probabilities are mixed from the shortest context on. `counts`
@@ -145,7 +154,7 @@ def from_corpus(tokens, suffixes, ids, starts, steps, memo, frame, start_id, fou
             listed = 0
             for k in range(memo[line, N_KEPT]):
                 listed += memo[line, COUNTS + k]
-                at, n = add(found, n, memo[line, TOKENS + k], start_id)
+                at, n = add(found, slots, n, memo[line, TOKENS + k], start_id)
                 if at >= 0:
                     here[at] = memo[line, COUNTS + k]
             if listed < size:
