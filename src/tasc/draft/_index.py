@@ -116,8 +116,8 @@ def line_at(memo, low, high, depth):
 def prefetch(memo, low, high, depth):
     """Have the processor fetch that line, both halves of it, and go on meanwhile."""
     at = LINE * line_at(memo, low, high, depth)
-    _prefetch(memo, at)
-    _prefetch(memo, at + LINE // 2)
+    _prefetch(memo, at)  # pyright: ignore[reportCallIssue] (numba passes the first)
+    _prefetch(memo, at + LINE // 2)  # pyright: ignore[reportCallIssue]
 
 
 @intrinsic
