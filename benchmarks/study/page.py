@@ -12,13 +12,8 @@ from study.markdown import Row, figure, signed, table, with_interval
 from tasc.files import atomic_write
 
 DOCS = ROOT / "docs"
-BESIDE = (
-    "variability",
-    "initialisation",
-    "tasc_ft",
-    "tasc_ft_earlier",
-    "tasc_spec",
-)  # benchmarks whose results the page shows
+# benchmarks whose results the page shows
+BESIDE = ("variability", "initialisation", "tasc_ft", "tasc_ft_earlier", "tasc_spec")
 
 
 def write(docs: Path = DOCS) -> None:

@@ -1,6 +1,6 @@
 """Kernels of the default drafter's sources: each names candidates for the next token and says what speaks for them.
 
-`found` (int32[MOST], -1 where free) holds the candidates. `numbers` (float64[NUMBERS, MOST]) says what speaks for each, see below.
+`found` (int32[MOST], -1 where free) holds the candidates, `slots` (uint8[SLOTS]) says where. `numbers` (float64[NUMBERS, MOST]) says what speaks for each, see below.
 """
 
 from tasc._numba import inner
@@ -35,7 +35,7 @@ from tasc.draft._request import (
 )
 
 MOST = 16  # candidates
-SLOTS = 128  # of `slots`: candidates by the last bits of their ids, the first that came; 0: none, else its place and 1
+SLOTS = 128  # by the last bits of an id: the place, and 1, of the first candidate that has them; 0: none
 FROM_TEXT = 10  # candidates when the corpus has its turn
 SPECIAL = 2  # first candidates whose counts are looked up where they are not among the followers kept
 FLOOR = 1e-6  # probability of a token that the corpus never saw
@@ -52,7 +52,7 @@ def find(found, slots, token):
     at = slots[token & (SLOTS - 1)] - 1
     if at < 0 or found[at] == token:
         return at
-    at = -1  # another one has the slot
+    at = -1  # another candidate has the slot
     for k in range(MOST):  # no early end: this runs on whole registers
         if found[k] == token:
             at = k
