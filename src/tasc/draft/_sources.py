@@ -1,6 +1,7 @@
 """Kernels of the default drafter's sources: each names candidates for the next token and says what speaks for them.
 
-`found` (int32[MOST], -1 where free) holds the candidates, `slots` (uint8[SLOTS]) says where. `numbers` (float64[NUMBERS, MOST]) says what speaks for each, see below.
+`found` (int32[MOST], -1 where free) holds the candidates, `slots` (uint8[SLOTS]) says where. `numbers`
+(float64[NUMBERS, MOST]) says what speaks for each, see below.
 """
 
 from tasc._numba import inner
