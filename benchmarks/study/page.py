@@ -13,7 +13,7 @@ from tasc.files import atomic_write
 
 DOCS = ROOT / "docs"
 # benchmarks whose results the page shows
-BESIDE = ("variability", "initialisation", "tasc_ft", "tasc_ft_earlier", "tasc_spec")
+BESIDE = ("variability", "initialisation", "initialisation_earlier", "tasc_ft", "tasc_ft_earlier", "tasc_spec")
 
 
 def write(docs: Path = DOCS) -> None:
@@ -30,7 +30,7 @@ def write(docs: Path = DOCS) -> None:
         *_precision_recall(study["quality"], drawn),
         *_epochs(study["quality"], drawn),
         *_family(study["quality"]["groups"]),
-        *_ablations(study["quality"], beside["initialisation"]),
+        *_ablations(study["quality"], beside),
         *page_prediction.section(study["prediction"], study["prediction_earlier"], study["shortening"], drawn),
         *page_drafts.section(beside["tasc_spec"], study["shortening"], drawn),
         *_entropy(study["shortening"], drawn),
@@ -475,17 +475,14 @@ def _epochs_of(n: float) -> str:
     return f"{n:g} epoch{'s' * (n > 1)}"
 
 
-def _ablations(found: dict[str, Any], initialisation: dict[str, Any]) -> list[str]:
-    groups = found["groups"]
+def _ablations(found: dict[str, Any], beside: dict[str, Any]) -> list[str]:
+    groups, initialisation, earlier = found["groups"], beside["initialisation"], beside["initialisation_earlier"]
     pcs = [["off" if r["pcs"] is None else f"{r['pcs']:g}", r["added"], *_ablated(r)] for r in groups["pcs"]]
     dropout = [[f"{r['merge_dropout']:g}", r["added"], *_ablated(r)] for r in groups["merge dropout"]]
     shared = ["n-grams", "joint accuracy", "difference to the first", "passes", "adoption", "loss, nats/byte"]
-    inits = list(dict.fromkeys(r["init"] for r in initialisation["records"]))
-    rows = [
-        [init, *(f"{statistics.mean(r['losses'][k] for r in initialisation['records'] if (r['init'], r['tied']) == (init, tied)):.3f}"
-                 for tied in (True, False) for k in range(len(initialisation["eval_at"])))]
-        for init in inits
-    ]  # fmt: skip
+    means, before = _mean_losses(initialisation), _mean_losses(earlier)
+    rows = [[init, *(f"{loss:.3f}" for loss in losses)] for init, losses in means.items()]
+    apart = max(abs(a - b) for init, losses in means.items() for a, b in zip(losses, before[init], strict=True))
     at = [f"{kind}, step {step}" for kind in ("tied", "untied") for step in initialisation["eval_at"]]
     return [
         "## Ablations: initialisation, PCS, merge dropout",
@@ -494,6 +491,8 @@ def _ablations(found: dict[str, Any], initialisation: dict[str, Any]) -> list[st
         "of the parts' rows; weights that favour the last part in the embedding and the first in the head (`exp`, ours by default) are better at every point.",
         "",
         *table(["init", *at], rows),
+        f"An earlier run on another machine (`benchmarks/results/initialisation_earlier.json`) differs by {apart:.3f} at most.",
+        "",
         "**PCS** threshold alpha: n-grams whose end could keep greedy decoding from longer words are left out; massive_en, M = 500.",
         "",
         *table(["alpha", *shared], pcs),
@@ -501,6 +500,19 @@ def _ablations(found: dict[str, Any], initialisation: dict[str, Any]) -> list[st
         "",
         *table(["dropout", *shared], dropout),
     ]
+
+
+def _mean_losses(initialisation: dict[str, Any]) -> dict[str, list[float]]:
+    """Of each way to begin, over the seeds: tied at each step that was measured, then untied."""
+    records, steps = initialisation["records"], range(len(initialisation["eval_at"]))
+    return {
+        init: [
+            statistics.mean(r["losses"][k] for r in records if (r["init"], r["tied"]) == (init, tied))
+            for tied in (True, False)
+            for k in steps
+        ]
+        for init in dict.fromkeys(r["init"] for r in records)
+    }
 
 
 def _ablated(run: Row) -> list[str]:

@@ -181,7 +181,7 @@ def _replay_log(
 
     log = log_of(path, drafter)
     requests = log.requests[:limit]
-    chosen = {"max_draft": MAX_DRAFT} | options_of(log, path)
+    chosen: dict[str, Any] = {"max_draft": MAX_DRAFT} | options_of(log, path)
     if max_draft is not None:
         chosen["max_draft"] = max_draft
     curve = (curve_of(log, path) if cost is None else None) or _cost(cost, drafter)
