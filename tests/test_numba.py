@@ -1,14 +1,16 @@
 """Where compiled kernels are kept: numba's own choice of folders, and none at all."""
 
 import os
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tasc._numba import njit
+from tasc._numba import interrupts_wait, njit
 
 KERNEL = """
 from tasc._numba import njit
@@ -108,3 +110,28 @@ def test_the_decorator_takes_numba_s_options():
 def test_other_refusals_of_numba_are_not_hidden():
     with pytest.raises(TypeError):
         njit("not a function", cache=False)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+def test_an_interrupt_waits_for_the_end_of_the_block():
+    reached = []
+
+    def interrupted():
+        with interrupts_wait():
+            signal.raise_signal(signal.SIGINT)
+            reached.append("the block's end")
+        reached.append("what follows")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert reached == ["the block's end"]
+    with pytest.raises(KeyboardInterrupt):  # as before
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_other_threads_leave_the_signal_alone():
+    def work():
+        with interrupts_wait():
+            return 1
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(work).result() == 1

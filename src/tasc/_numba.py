@@ -13,7 +13,10 @@ or `~/.cache/numba`). So a read-only site-packages needs nothing from us. Two th
 
 import hashlib
 import inspect
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -56,6 +59,26 @@ def inner(function: F) -> F:
     of a draft (dev/LOG.md, 2026-11-27). `_nrt=False` is what numba itself marks such functions with.
     """
     return njit(function, forceinline=True, _nrt=False)
+
+
+@contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Let Ctrl-C wait until the block ends, in Python's main thread.
+
+    A kernel that ends while a KeyboardInterrupt is on its way raises SystemError, or crashes where it returns a named tuple:
+    numba makes that by a call of Python. For kernels that run for long; setting the signal takes microseconds.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pending: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pending.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pending:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _stamp(kernel: Any, function: Callable[..., Any]) -> bool:

@@ -228,6 +228,35 @@ def test_the_tokenizer_of_a_model_with_ngrams_brings_them_along(place):
         build_drafter(load_tasks("train.jsonl"), "run", vocabulary=vocabulary)
 
 
+def test_a_log_of_other_ngrams_or_none_is_not_mixed_in(place):
+    build("first.jsonl", "first.tasc")
+    made = Drafter.load(place / "first.tasc")
+    request = _recorded([1, 2], [3, made.eos_id])
+    append_log(place / "enriched.jsonl", [request], about={"fingerprint": made.fingerprint, "ngrams": "d1"})
+    append_log(place / "base.jsonl", [request], about={"fingerprint": made.fingerprint, "ngrams": ""})
+    append_log(place / "older.jsonl", [request], about={"fingerprint": made.fingerprint})
+    said = fails("update", "first.tasc", "--log", "enriched.jsonl", "-o", "new.tasc")
+    assert "recorded with n-grams d1, the drafter has none" in said
+    for log in ("base.jsonl", "older.jsonl"):
+        assert report_of("update", "first.tasc", "--log", log, "-o", "new.tasc")["added_rows"] == 1
+
+
+def test_another_tokenizer_is_refused_before_the_work(place):
+    build("first.jsonl", "first.tasc")
+    byte_fallback_bpe().save_pretrained(place / "another")
+    made = Drafter.load(place / "first.tasc").fingerprint
+    said = fails("update", "first.tasc", "--data", "second.jsonl", "--tokenizer", "another")
+    assert f"drafter built for tokenizer {made}, used with" in said
+
+
+def test_what_cannot_be_written_is_refused_before_the_work(place):
+    (place / "folder").mkdir()
+    said = fails("build", "gone.jsonl", "--tokenizer", "tok", "-o", "folder", code=2)
+    assert "folder is a folder; pass the file to write" in said
+    said = fails("build", "gone.jsonl", "--tokenizer", "tok", "-o", "first.jsonl/x.tasc", code=2)
+    assert "first.jsonl is a file; pass a folder" in said
+
+
 def test_other_ngrams_are_not_mixed_in(place):
     tokenizer = byte_level_bpe()
     made = []

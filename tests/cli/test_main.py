@@ -112,6 +112,14 @@ def test_an_interruption_is_exit_code_130(invoke):
     assert (result.exit_code, result.stderr) == (130, "error: interrupted\n")
 
 
+def test_an_interruption_of_compiled_code_is_one_too(invoke):
+    error = SystemError("a kernel returned a result with an exception set")
+    error.__cause__ = KeyboardInterrupt()
+    result = invoke(raising(error), "fake")
+    assert (result.exit_code, result.stderr) == (130, "error: interrupted\n")
+    assert isinstance(invoke(raising(SystemError("other")), "fake").exception, SystemError)
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

@@ -242,6 +242,7 @@ def test_missing_arctic_inference_says_how_to_get_it(place, monkeypatch):
         (["--data", "test.jsonl", "--against", "eagle"], 1, "no rival 'eagle'"),
         (["--data", "gone.jsonl"], 1, "gone.jsonl"),
         (["--log", "gone.jsonl"], 1, "gone.jsonl"),
+        (["--log", "gone.jsonl", "--batch-size", "4"], 2, "pass --min-probability, --tree"),
     ],
 )
 def test_wrong_use_ends_in_one_line(place, words, code, reason):

@@ -231,5 +231,5 @@ def test_wrong_use_ends_in_one_line(place, words, code, reason):
 def test_a_folder_that_cannot_be_written_ends_in_one_line(place):
     (place / "file").write_text("")
     result = tasc_tune("--data", "validation.jsonl", "--max-draft", "1", "-o", "file/task.tasc")
-    assert (result.exit_code, len(result.stderr.strip().splitlines()[-1:])) == (1, 1)
-    assert "file" in result.stderr.splitlines()[-1]
+    assert (result.exit_code, len(result.stderr.strip().splitlines())) == (2, 1)
+    assert "file is a file; pass a folder" in result.stderr

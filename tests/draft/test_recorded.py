@@ -130,6 +130,16 @@ def test_other_files_are_refused_and_left_alone(tmp_path, text):
         assert path.read_text() == text
 
 
+def test_logs_of_models_with_and_without_ngrams_do_not_mix(tmp_path):
+    path = tmp_path / "run.jsonl"
+    append_log(path, [ONE], about={"fingerprint": "a", "ngrams": ""})
+    with pytest.raises(FingerprintError, match="recorded with n-grams none, got d1"):
+        append_log(path, [ONE], about={"fingerprint": "a", "ngrams": "d1"})
+    append_log(path, [ONE], about={"fingerprint": "a"})  # does not say
+    append_log(path, [ONE], about={"fingerprint": "a", "ngrams": ""})
+    assert read_log(path).requests == [ONE] * 3
+
+
 def test_logs_of_two_tokenizers_do_not_mix(tmp_path):
     path = tmp_path / "run.jsonl"
     append_log(path, [ONE], about={"fingerprint": "a"})

@@ -180,6 +180,20 @@ def test_form_letters_are_no_longer_than_with_algorithm_1():
     assert best.merge(rows[0]).size == 1
 
 
+def test_a_budget_beyond_all_ngrams_is_no_worse_than_one_that_holds_them():
+    rng = np.random.default_rng(0)
+    parts = [rng.integers(0, 40, rng.integers(3, 12)).tolist() for _ in range(30)]
+    rows = [[token for k in rng.zipf(1.3, 3) % 30 for token in parts[k]] for _ in range(300)]
+    corpus, counts = TokenCorpus.from_rows(rows).unique()
+
+    def tokens(budget):
+        ((_, found),) = choose(corpus, counts, budgets=[budget], base_size=40)
+        merge = EnrichedVocabulary(40, tuple(Ngram(one.ids, one.ids) for one in found), "fewest").merge
+        return sum(merge(row).size for row in rows)
+
+    assert tokens(500) == tokens(100_000) == tokens(10**8)
+
+
 def test_unused_ngrams_are_dropped_before_those_that_the_discount_leaves_nothing():
     rows = [[0, 1]] * 5 + [[2, 3, 4]] * 20
     corpus, counts = TokenCorpus.from_rows(rows).unique()

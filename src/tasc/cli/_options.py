@@ -13,6 +13,27 @@ def _svg(path: Path | None) -> Path | None:
     return path
 
 
+def file_to_write(path: Path | None) -> Path | None:
+    """Refuse a file that cannot be made there before the work begins."""
+    if path is not None and path.is_dir():
+        raise typer.BadParameter(f"{path} is a folder; pass the file to write, in it or elsewhere")
+    if path is not None:
+        _refuse_file_as_folder(path.parent)
+    return path
+
+
+def folder_to_write(path: Path | None) -> Path | None:
+    """The same of a folder."""
+    if path is not None:
+        _refuse_file_as_folder(path)
+    return path
+
+
+def _refuse_file_as_folder(path: Path) -> None:
+    if taken := next((one for one in (path, *path.parents) if one.exists() and not one.is_dir()), None):
+        raise typer.BadParameter(f"{taken} is a file; pass a folder, or another name")
+
+
 ModelOption = Annotated[
     str, typer.Option("--model", "-m", help="Checkpoint folder (what `tasc train` wrote) or Hub name.")
 ]

@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 
 FileArgument = Annotated[Path, typer.Argument(help="Drafter file.")]
-OutOption = Annotated[Path, typer.Option("-o", "--out", help="Drafter file to write.")]
+OutOption = Annotated[Path, typer.Option("-o", "--out", callback=options.file_to_write, help="Drafter file to write.")]
 MessagesColumnOption = Annotated[str, typer.Option(help="Column of the chats.")]
 
 
@@ -146,7 +146,13 @@ def update(
     ] = None,
     data: Annotated[str | None, typer.Option("--data", "-d", help="Task rows to add, instead of a log.")] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Drafter file to write. Default: FILE itself, atomically.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            callback=options.file_to_write,
+            help="Drafter file to write. Default: FILE itself, atomically.",
+        ),
     ] = None,
     tokenizer: Annotated[
         str | None, typer.Option(help="Folder or Hub name of the tokenizer [the one the drafter was built with].")

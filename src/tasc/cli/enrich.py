@@ -22,7 +22,9 @@ SHOWN = 12
 def command(
     data: Annotated[str, typer.Argument(help="JSONL, CSV or Parquet file, folder of splits, or Hub name.")],
     tokenizer: Annotated[str, typer.Option(help="Folder or Hub name of the model's fast tokenizer.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the enriched tokenizer.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", callback=options.folder_to_write, help="Folder for the enriched tokenizer.")
+    ],
     budget: Annotated[str, typer.Option(help="N-grams to add, or `auto`: chosen on the --eval rows.")] = "auto",
     n_max: Annotated[int, typer.Option("--nmax", min=2, max=16, help="Longest n-gram that one merge makes.")] = 4,
     method: Annotated[str, typer.Option(help="`best`, or `paper` for Algorithm 1 of the paper.")] = "best",

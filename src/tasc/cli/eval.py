@@ -34,7 +34,10 @@ def command(
     against: Annotated[
         Path | None, typer.Option(help="Another model's file of `tasc generate` on the same rows: paired differences.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the outputs as JSONL.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", callback=options.file_to_write, help="Also write the outputs as JSONL."),
+    ] = None,
     batch_size: options.BatchSizeOption = 8,
     max_new_tokens: options.MaxNewTokensOption = None,
     limit: options.LimitOption = None,

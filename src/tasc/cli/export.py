@@ -31,7 +31,7 @@ FileArgument = Annotated[Path, typer.Argument(help="Drafter file from `tasc draf
 @app.command("llama-cpp-lookup")
 def llama_cpp_lookup(
     file: FileArgument,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write to.")],
+    out: Annotated[Path, typer.Option("-o", "--out", callback=options.folder_to_write, help="Folder to write to.")],
     enriched: Annotated[
         bool, typer.Option("--enriched", help="The GGUF is of the enriched model that the drafter was built for.")
     ] = False,
@@ -52,7 +52,7 @@ def llama_cpp_lookup(
 @app.command("sglang-corpus")
 def sglang_corpus(
     file: FileArgument,
-    out: Annotated[Path, typer.Option("-o", "--out", help="JSONL file to write.")],
+    out: Annotated[Path, typer.Option("-o", "--out", callback=options.file_to_write, help="JSONL file to write.")],
     tokenizer: Annotated[
         str | None, typer.Option(help="Folder or Hub name of the tokenizer [the one the drafter was built with].")
     ] = None,

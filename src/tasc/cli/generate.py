@@ -15,14 +15,24 @@ def command(
     model: options.ModelOption,
     data: options.DataOption,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="JSONL file to write; needed without --compare and --record.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            callback=options.file_to_write,
+            help="JSONL file to write; needed without --compare and --record.",
+        ),
     ] = None,
     drafter: options.DrafterOption = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Measure plain decoding and drafts in turn; needs --drafter.")
     ] = False,
     record: Annotated[
-        Path | None, typer.Option(help="Append each request to this JSONL log, for `tasc replay`; needs --drafter.")
+        Path | None,
+        typer.Option(
+            callback=options.file_to_write,
+            help="Append each request to this JSONL log, for `tasc replay`; needs --drafter.",
+        ),
     ] = None,
     cost: Annotated[
         Path | None,

@@ -86,6 +86,10 @@ class _LazyGroup(TyperGroup):
             if ctx.params.get("debug"):
                 raise
             _fail(error)
+        except SystemError as error:
+            if not isinstance(error.__cause__, KeyboardInterrupt) or ctx.params.get("debug"):
+                raise
+            _fail(error.__cause__)  # Ctrl-C in the middle of compiled code
 
 
 def describe(error: BaseException) -> str:

@@ -24,7 +24,9 @@ ContextsOption = Annotated[str, typer.Option(help="Tokens in the cache, ascendin
 
 def command(
     model: options.ModelOption,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", callback=options.file_to_write, help="JSON file to write.")
+    ] = None,
     engine: Annotated[
         Literal["transformers", "vllm"], typer.Option(help="What decodes; vllm is for `tasc serve`.")
     ] = "transformers",

@@ -86,6 +86,10 @@ def command(
 
     if (data is None) == (log is None):
         raise typer.BadParameter("pass --data, test rows, or --log, a recorded run")
+    if log is not None and (min_probability, tree, batch_size, split) != (0.0, False, 1, None):
+        raise typer.BadParameter(
+            "a log says how its run was decoded: pass --min-probability, --tree, --batch-size and --split with --data"
+        )
     loaded = Drafter.load(drafter)
     contenders = [(drafter.name, loaded), *_rivals(against, loaded)]
     if log is not None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tasc.cli import _options as options
 from tasc.cli._console import emit, progress
 from tasc.cli._tasks import refuse_own_input
 
@@ -17,7 +18,9 @@ def command(
             "`eval`, `enrich`, `generate --compare`, `tune`."
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The HTML file to write.")] = Path("report.html"),
+    out: Annotated[
+        Path, typer.Option("-o", "--out", callback=options.file_to_write, help="The HTML file to write.")
+    ] = Path("report.html"),
     drafter: Annotated[
         list[Path] | None,
         typer.Option(help="Drafter file of a log's run, for its drafts pass by pass; can be repeated [those in RUN]."),

@@ -27,7 +27,13 @@ def command(
         Path | None, typer.Option(help="Log that `tasc generate --record` wrote, instead of --data.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Drafter file to write. Default: the drafter itself, atomically.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            callback=options.file_to_write,
+            help="Drafter file to write. Default: the drafter itself, atomically.",
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Give the verdict and write nothing.")] = False,
     cost: Annotated[

@@ -152,7 +152,12 @@ class Drafting:
 
     def _about(self) -> dict[str, Any]:
         cost = (self.cost or (self._control and self._control.cost)) or StepCost.default()
-        about = {"fingerprint": self.drafter.fingerprint, "preset": getattr(self.drafter, "preset", None)}
+        ngrams = "" if self.vocabulary is None else self.vocabulary.digest
+        about = {
+            "fingerprint": self.drafter.fingerprint,
+            "ngrams": ngrams,
+            "preset": getattr(self.drafter, "preset", None),
+        }
         return about | self._options | {"adapt": self.adapt, "cost": cost.to_json()}
 
 

@@ -190,7 +190,7 @@ class Drafter:
                 raise OptionError(f"drafters built with different options: {different}; build them alike")
         if first.options.min_rows > 1:
             raise DataError(
-                "a drafter built with min_rows does not hold all rows, so it cannot be merged; build it from all rows"
+                "a drafter built with min_rows does not hold all rows, so none can be added to it; build it from all rows"
             )
         outputs = sample.joined([drafter.index.outputs() for drafter in drafters])
         terms = taught = None

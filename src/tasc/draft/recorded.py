@@ -91,7 +91,8 @@ class Log:
     """A log as it was read.
 
     Attributes:
-        about: what wrote it: `fingerprint` of the drafter, options, model, as far as they were given.
+        about: what wrote it: `fingerprint` of the drafter, digest of the `ngrams` that its ids mean ("": none), options, model,
+            as far as they were given.
         requests: in the order in which they were decoded, batch by batch.
     """
 
@@ -107,11 +108,11 @@ def append_log(
     Args:
         path: the JSONL file.
         requests: written in one piece.
-        about: goes into the first line of a new log; its `fingerprint` must be that of the log it is appended to.
+        about: goes into the first line of a new log; its `fingerprint` and `ngrams` must be those of the log it is appended to.
 
     Raises:
         DataError: `path` is another kind of file.
-        FingerprintError: the log is of another drafter's tokenizer.
+        FingerprintError: the log is of another tokenizer, or of other n-grams.
     """
     target = Path(path)
     lines = [json.dumps(_to_json(request), allow_nan=False) + "\n" for request in requests]
@@ -120,7 +121,7 @@ def append_log(
         lock(file.fileno())  # another process may be in the middle of its lines
         file.seek(0)
         if header := file.readline():
-            _check_fingerprint(target, _header(target, header).get("fingerprint"), (about or {}).get("fingerprint"))
+            _check_ids(target, _header(target, header), about or {})
             _remove_unfinished_line(file)
         else:
             first = {"format": FORMAT, "version": VERSION, **(about or {})}
@@ -194,9 +195,13 @@ def _header(path: str | os.PathLike[str], line: bytes) -> dict[str, Any]:
     return found
 
 
-def _check_fingerprint(path: Path, found: Any, given: Any) -> None:
-    if found is not None and given is not None and found != given:
-        raise FingerprintError(f"{path}: recorded with tokenizer {found}, got {given}; write to another file")
+def _check_ids(path: Path, found: dict[str, Any], given: dict[str, Any]) -> None:
+    for key, what in (("fingerprint", "tokenizer"), ("ngrams", "n-grams")):
+        old, new = found.get(key), given.get(key)
+        if old is not None and new is not None and old != new:
+            raise FingerprintError(
+                f"{path}: recorded with {what} {old or 'none'}, got {new or 'none'}; write to another file"
+            )
 
 
 def _remove_unfinished_line(file: Any) -> None:

@@ -74,7 +74,7 @@ def tokenizer_of(
 
 
 def log_of(path: Path, drafter: Drafter) -> Log:
-    """A log that holds requests, recorded with the drafter's tokenizer."""
+    """A log that holds requests, recorded with the drafter's tokenizer and n-grams."""
     log = read_log(path)
     if not log.requests:
         raise DataError(f"{path}: no recorded request; record a run with 'tasc generate --record'")
@@ -84,7 +84,19 @@ def log_of(path: Path, drafter: Drafter) -> Log:
             f"{path}: recorded with tokenizer {recorded_with}, the drafter has {drafter.fingerprint}; use the drafter of "
             "that run"
         )
+    if not same_ngrams(drafter, log):
+        raise FingerprintError(
+            f"{path}: recorded with n-grams {log.about['ngrams'] or 'none'}, the drafter has {drafter.origin.ngrams or 'none'}; use "
+            "the drafter of that run"
+        )
     return log
+
+
+def same_ngrams(drafter: Drafter, log: Log) -> bool:
+    """Whether the ids of both mean the same n-grams, as far as both say; files may be older than that."""
+    recorded, origin = log.about.get("ngrams"), drafter.origin
+    unsaid = recorded is None or (origin.enriched and not origin.ngrams)
+    return unsaid or recorded == origin.ngrams
 
 
 def options_of(log: Log, path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from tasc.draft.verify import by_position
 from tasc.errors import DataError, FingerprintError, VocabularyError
 from tasc.evals import Prediction
 from tasc.progress import Progress
-from tasc.replay.origin import tokenizer_of, vocabulary_of
+from tasc.replay.origin import same_ngrams, tokenizer_of, vocabulary_of
 from tasc.replay.steps import Pass
 from tasc.report import texts
 from tasc.report.data import Acceptance, Drafts, Speed, System, Walk
@@ -159,6 +159,8 @@ class RecordedRun:
 def _fits(drafter: Drafter, log: Log) -> bool:
     if drafter.fingerprint and log.about.get("fingerprint") not in (None, drafter.fingerprint):
         return False
+    if not same_ngrams(drafter, log):
+        return False
     highest = max(
         max(max(request.prompt_ids, default=0), max(request.output_ids, default=0)) for request in log.requests
     )
@@ -172,6 +174,8 @@ def _refuse(path: Path, log: Log, drafters: Mapping[Path, Drafter]) -> None:
         raise FingerprintError(
             f"{path}: recorded with tokenizer {expected}, the drafter has {found}; pass the drafter of that run"
         )
+    if not any(same_ngrams(one, log) for one in drafters.values()):
+        raise FingerprintError(f"{path}: recorded with other n-grams than the drafter's; pass the drafter of that run")
     sizes = " and ".join(str(one.vocab_size) for one in drafters.values())
     raise DataError(f"{path}: holds ids that a drafter of {sizes} ids does not know; pass the drafter of that run")
 

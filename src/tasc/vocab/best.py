@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tasc._numba import interrupts_wait
 from tasc.corpus import TokenCorpus
 from tasc.vocab import _mining, _selection
 from tasc.vocab._trie import build_trie
@@ -106,7 +107,8 @@ def _frequent_ngrams(
     """The closed n-grams with the highest count * (n - 1), and those that are closed or not."""
     tokens, weights = separated(corpus, counts)
     unigrams = _mining.unigram_counts(tokens, weights, base_size)
-    nodes = _mining.count_all(tokens, weights, unigrams, LONGEST, MIN_COUNT, _mining.new_nodes(1 << 16))
+    with interrupts_wait():
+        nodes = _mining.count_all(tokens, weights, unigrams, LONGEST, MIN_COUNT, _mining.new_nodes(1 << 16))
     used = int(nodes.used[0])
     rewards = nodes.counts[:used] * (nodes.levels[:used].astype(np.int64) - 1)
     found: list[NDArray[np.int64]] = []
@@ -137,7 +139,9 @@ class _Selection:
             corpus, counts, most=most, base_size=base_size, n_max=n_max, accept=accept
         )
         self.offsets, self.weights = np.asarray(corpus.offsets), np.asarray(counts, np.int64)
-        self.arcs = _selection.find_arcs(np.asarray(corpus.tokens), self.offsets, *build_trie(self.candidates))
+        trie = build_trie(self.candidates)
+        with interrupts_wait():
+            self.arcs = _selection.find_arcs(np.asarray(corpus.tokens), self.offsets, *trie)
         self.every_arc = self.arcs
         self.active = np.zeros(len(self.candidates), np.bool_)
 
@@ -158,11 +162,13 @@ class _Selection:
 
     def tokens(self, weights: NDArray[np.int64]) -> int:
         """Tokens of the corpus with other row weights."""
-        return int(_selection.fewest_tokens(self.arcs, self.offsets, weights, self.active))
+        with interrupts_wait():
+            return int(_selection.fewest_tokens(self.arcs, self.offsets, weights, self.active))
 
     def look(self) -> tuple[int, _selection.Scores, NDArray[np.float64]]:
         """Tokens of the corpus, raw scores, and each candidate's discounted worth."""
-        total, scores = _selection.score(self.arcs, self.offsets, self.weights, self.active)
+        with interrupts_wait():
+            total, scores = _selection.score(self.arcs, self.offsets, self.weights, self.active)
         return int(total), scores, scores.value * np.maximum(0, 1 - self.discount / np.maximum(scores.uses, 1))
 
     def cost(self) -> float:
@@ -172,6 +178,7 @@ class _Selection:
 
     def grow(self, target: int, batches: int) -> None:
         """Take the candidates that would save most, a batch at each look, until `target` are active."""
+        target = min(target, len(self.candidates))  # a step is a share of what there is
         step = max(1, (target - int(self.active.sum())) // batches)
         while (room := target - int(self.active.sum())) > 0:
             _, scores, worth = self.look()
@@ -211,7 +218,8 @@ class _Selection:
         worth[self.active] = np.inf
         stay = np.zeros(len(self.candidates), np.bool_)
         stay[_best_first(worth, scores)[: most + int(self.active.sum())]] = True
-        self.arcs = _selection.select_arcs(self.arcs, stay)
+        with interrupts_wait():
+            self.arcs = _selection.select_arcs(self.arcs, stay)
 
     def chosen(self) -> list[Chosen]:
         """The active n-grams, the most useful first."""

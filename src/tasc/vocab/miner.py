@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tasc._numba import interrupts_wait
 from tasc.corpus import TokenCorpus
 from tasc.errors import OptionError
 from tasc.vocab import _mining as kernels
@@ -93,7 +94,8 @@ class _Miner:
         min_count: int,
     ) -> None:
         self.tokens, self.weights = separated(corpus, counts)
-        self.base_size, self.n_max, self.budget, self.min_count = base_size, n_max, budget, max(1, min_count)
+        self.base_size, self.n_max, self.min_count = base_size, n_max, max(1, min_count)
+        self.budget = budget = min(budget, self.tokens.size)  # every merge leaves fewer tokens
         self.expansions: list[tuple[int, ...]] = []
         self.known: set[tuple[int, ...]] = (
             set()
@@ -116,9 +118,10 @@ class _Miner:
         self.unigrams = kernels.unigram_counts(self.tokens, self.weights, n_ids)
         # an n-gram with a reward of the threshold occurs at least this often, and so does every part of it
         self.floor = max(self.min_count, -(-self.threshold // (self.n_max - 1)))
-        self.nodes = kernels.count_all(
-            self.tokens, self.weights, self.unigrams, self.n_max, self.floor, kernels.new_nodes(1 << 12)
-        )
+        with interrupts_wait():
+            self.nodes = kernels.count_all(
+                self.tokens, self.weights, self.unigrams, self.n_max, self.floor, kernels.new_nodes(1 << 12)
+            )
         self.pool = kernels.candidates(self.nodes, 0, self.threshold)
         self.n_pool = self.pool.size
         self.text = None
