@@ -68,11 +68,12 @@ def interrupts_wait() -> Iterator[None]:
     A kernel that ends while a KeyboardInterrupt is on its way raises SystemError, or crashes where it returns a named tuple:
     numba makes that by a call of Python. For kernels that run for long; setting the signal takes microseconds.
     """
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():  # None: another program's handler
         yield
         return
     pending: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: pending.append(number))
+    signal.signal(signal.SIGINT, lambda number, _: pending.append(number))
     try:
         yield
     finally:

@@ -145,7 +145,8 @@ class _Miner:
             if whole in self.known or not accept(whole):
                 self.refused.add(parts)
                 continue
-            self._merge(parts)
+            with interrupts_wait():
+                self._merge(parts)
             self.expansions.append(whole)
             self.known.add(whole)
             yield Merge(whole, parts, count, int(reward))
