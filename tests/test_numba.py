@@ -112,6 +112,15 @@ def test_other_refusals_of_numba_are_not_hidden():
         njit("not a function", cache=False)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as a program in the foreground has it; one that a script started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_waits_for_the_end_of_the_block():
     reached = []
 
