@@ -15,9 +15,9 @@ def _svg(path: Path | None) -> Path | None:
 
 def file_to_write(path: Path | None) -> Path | None:
     """Refuse a file that cannot be made there before the work begins."""
-    if path is not None and path.is_dir():
-        raise typer.BadParameter(f"{path} is a folder; pass the file to write, in it or elsewhere")
     if path is not None:
+        if path.is_dir():
+            raise typer.BadParameter(f"{path} is a folder; pass the file to write, in it or elsewhere")
         _refuse_file_as_folder(path.parent)
     return path
 

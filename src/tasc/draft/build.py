@@ -137,9 +137,9 @@ def update_drafter(
         DataError: there is no row, or the drafter does not hold all of its rows (`min_rows`).
         TokenizerError: the tokenizer cannot be loaded.
     """
-    if tokenizer is None or isinstance(tokenizer, str | os.PathLike):
-        tokenizer = load_tokenizer(drafter.tokenizer if tokenizer is None else tokenizer)
-    drafter.require(fingerprint(tokenizer))
+    given = drafter.tokenizer if tokenizer is None else tokenizer
+    loaded = load_tokenizer(given) if isinstance(given, str | os.PathLike) else given
+    drafter.require(fingerprint(loaded))
     if vocabulary is not None and drafter.origin.ngrams not in ("", vocabulary.digest):
         raise FingerprintError("the drafter speaks other n-grams than those given; pass those it was built with")
     if (vocabulary is None) != (not drafter.origin.enriched):
@@ -150,7 +150,7 @@ def update_drafter(
         )
     added = build_drafter(
         rows,
-        tokenizer,
+        loaded,
         vocabulary=vocabulary,
         vocabulary_folder=drafter.origin.vocabulary,
         template=drafter.template,

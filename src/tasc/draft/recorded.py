@@ -121,12 +121,29 @@ def append_log(
         lock(file.fileno())  # another process may be in the middle of its lines
         file.seek(0)
         if header := file.readline():
-            _check_ids(target, _header(target, header), about or {})
+            if other := other_ids(_header(target, header), about or {}):
+                raise FingerprintError(f"{target}: recorded with {other[0]}, got {other[1]}; write to another file")
             _remove_unfinished_line(file)
         else:
             first = {"format": FORMAT, "version": VERSION, **(about or {})}
             lines.insert(0, json.dumps(first, allow_nan=False) + "\n")
         file.write("".join(lines).encode())
+
+
+def other_ids(recorded: dict[str, Any], given: dict[str, Any]) -> tuple[str, str] | None:
+    """In what ids of a log mean something else than those of a drafter: (how the log has it, what was given), None if in nothing.
+
+    What either does not say, differs in nothing: files may be older than that.
+
+    Args:
+        recorded: `Log.about`.
+        given: the same of a drafter: `fingerprint` and `ngrams`.
+    """
+    for key, what in (("fingerprint", "tokenizer"), ("ngrams", "n-grams")):
+        old, new = recorded.get(key), given.get(key)
+        if old is not None and new is not None and old != new:
+            return f"{what} {old or 'none'}", str(new or "none")
+    return None
 
 
 def read_log(path: str | os.PathLike[str]) -> Log:
@@ -193,15 +210,6 @@ def _header(path: str | os.PathLike[str], line: bytes) -> dict[str, Any]:
     if found.get("version") != VERSION:
         raise DataError(f"{path}: version {found.get('version')}, expected {VERSION}; record the run again")
     return found
-
-
-def _check_ids(path: Path, found: dict[str, Any], given: dict[str, Any]) -> None:
-    for key, what in (("fingerprint", "tokenizer"), ("ngrams", "n-grams")):
-        old, new = found.get(key), given.get(key)
-        if old is not None and new is not None and old != new:
-            raise FingerprintError(
-                f"{path}: recorded with {what} {old or 'none'}, got {new or 'none'}; write to another file"
-            )
 
 
 def _remove_unfinished_line(file: Any) -> None:

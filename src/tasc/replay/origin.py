@@ -11,7 +11,7 @@ from tasc.draft import Drafter, Drafts
 from tasc.draft.adaptive import adaptive
 from tasc.draft.cost import StepCost
 from tasc.draft.options import LONGEST_DRAFT
-from tasc.draft.recorded import Log, read_log
+from tasc.draft.recorded import Log, other_ids, read_log
 from tasc.errors import DataError, FingerprintError, OptionError, TokenizerError, VocabularyError
 from tasc.vocab import EnrichedVocabulary
 from tasc.vocab.tokenizer import base_of
@@ -78,25 +78,18 @@ def log_of(path: Path, drafter: Drafter) -> Log:
     log = read_log(path)
     if not log.requests:
         raise DataError(f"{path}: no recorded request; record a run with 'tasc generate --record'")
-    recorded_with = log.about.get("fingerprint")
-    if drafter.fingerprint and recorded_with not in (None, drafter.fingerprint):
+    if other := other_ids(log.about, ids_of(drafter)):
         raise FingerprintError(
-            f"{path}: recorded with tokenizer {recorded_with}, the drafter has {drafter.fingerprint}; use the drafter of "
-            "that run"
-        )
-    if not same_ngrams(drafter, log):
-        raise FingerprintError(
-            f"{path}: recorded with n-grams {log.about['ngrams'] or 'none'}, the drafter has {drafter.origin.ngrams or 'none'}; use "
-            "the drafter of that run"
+            f"{path}: recorded with {other[0]}, the drafter has {other[1]}; use the drafter of that run"
         )
     return log
 
 
-def same_ngrams(drafter: Drafter, log: Log) -> bool:
-    """Whether the ids of both mean the same n-grams, as far as both say; files may be older than that."""
-    recorded, origin = log.about.get("ngrams"), drafter.origin
-    unsaid = recorded is None or (origin.enriched and not origin.ngrams)
-    return unsaid or recorded == origin.ngrams
+def ids_of(drafter: Drafter) -> dict[str, str | None]:
+    """What the ids of a drafter mean, as logs have it (`tasc.draft.recorded.other_ids`)."""
+    origin = drafter.origin
+    unsaid = origin.enriched and not origin.ngrams
+    return {"fingerprint": origin.fingerprint or None, "ngrams": None if unsaid else origin.ngrams}
 
 
 def options_of(log: Log, path: Path) -> dict[str, Any]:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from tasc.draft import Drafter
 from tasc.draft.interface import by_source
-from tasc.draft.recorded import Log, read_log
+from tasc.draft.recorded import Log, other_ids, read_log
 from tasc.draft.verify import by_position
 from tasc.errors import DataError, FingerprintError, VocabularyError
 from tasc.evals import Prediction
 from tasc.progress import Progress
-from tasc.replay.origin import same_ngrams, tokenizer_of, vocabulary_of
+from tasc.replay.origin import ids_of, tokenizer_of, vocabulary_of
 from tasc.replay.steps import Pass
 from tasc.report import texts
 from tasc.report.data import Acceptance, Drafts, Speed, System, Walk
@@ -157,9 +157,7 @@ class RecordedRun:
 
 
 def _fits(drafter: Drafter, log: Log) -> bool:
-    if drafter.fingerprint and log.about.get("fingerprint") not in (None, drafter.fingerprint):
-        return False
-    if not same_ngrams(drafter, log):
+    if other_ids(log.about, ids_of(drafter)):
         return False
     highest = max(
         max(max(request.prompt_ids, default=0), max(request.output_ids, default=0)) for request in log.requests
@@ -168,14 +166,13 @@ def _fits(drafter: Drafter, log: Log) -> bool:
 
 
 def _refuse(path: Path, log: Log, drafters: Mapping[Path, Drafter]) -> None:
-    found = " and ".join(sorted({one.fingerprint for one in drafters.values()}))
-    expected = log.about.get("fingerprint")
-    if all(one.fingerprint != expected for one in drafters.values()) and expected is not None:
+    others = [other_ids(log.about, ids_of(one)) for one in drafters.values()]
+    if all(others):
+        expected = next(other[0] for other in others if other)
+        found = " and ".join(sorted({other[1] for other in others if other}))
         raise FingerprintError(
-            f"{path}: recorded with tokenizer {expected}, the drafter has {found}; pass the drafter of that run"
+            f"{path}: recorded with {expected}, the drafter has {found}; pass the drafter of that run"
         )
-    if not any(same_ngrams(one, log) for one in drafters.values()):
-        raise FingerprintError(f"{path}: recorded with other n-grams than the drafter's; pass the drafter of that run")
     sizes = " and ".join(str(one.vocab_size) for one in drafters.values())
     raise DataError(f"{path}: holds ids that a drafter of {sizes} ids does not know; pass the drafter of that run")
 

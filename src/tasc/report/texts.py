@@ -9,10 +9,10 @@ from tasc.draft import Drafter
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
 from tasc.draft.interface import SOURCES
-from tasc.draft.recorded import Log, Recorded, read_log
+from tasc.draft.recorded import Log, Recorded, other_ids, read_log
 from tasc.errors import TascError
 from tasc.progress import Progress
-from tasc.replay.origin import at_work, curve_of, options_of, same_ngrams
+from tasc.replay.origin import at_work, curve_of, ids_of, options_of
 from tasc.replay.steps import Pass, passes_of
 from tasc.report.data import DraftedToken, Piece, Sample, Step, Walk
 
@@ -85,11 +85,7 @@ def walks(
     """A few generations of a log, chosen for what there is to see; none where the files do not belong together."""
     try:
         drafter, log = Drafter.load(drafter_file), read_log(log_file)
-        if (
-            not log.requests
-            or log.about.get("fingerprint") not in (None, drafter.fingerprint)
-            or not same_ngrams(drafter, log)
-        ):
+        if not log.requests or other_ids(log.about, ids_of(drafter)):
             return ()
         found = replayed(drafter, log, log_file, progress, what=system)
     except (TascError, OSError):
