@@ -169,6 +169,12 @@ def test_a_drafter_of_another_task_is_one_line_on_the_page_and_a_foreign_one_an_
     assert "pass the drafter of that run" in result.stderr
     assert result.stderr.count("\n") == 1
     assert not out.exists()
+    header, _, requests = (generated / "run.log").read_text().partition("\n")
+    (tmp_path / "enriched.log").write_text(json.dumps(json.loads(header) | {"ngrams": "d1"}) + "\n" + requests)
+    result = tasc("report", tmp_path / "enriched.log", "--drafter", generated / "task.tasc", "-o", out)
+    assert result.exit_code == 1
+    assert "recorded with n-grams d1, the drafter has none; pass the drafter of that run" in result.stderr
+    assert not out.exists()
     run(*build, task / "tok", "--preset", "paper")
     found = json.loads(run("report", generated / "run.log", "--drafter", tmp_path / "other.tasc", "-o", out, "--json"))
     assert found["runs"][0]["walks"] == []
