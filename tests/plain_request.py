@@ -171,7 +171,7 @@ def look(one: Mixture, memory, frame=None) -> Look:
     found, slots = np.full(_sources.MOST, 77, np.int32), np.full(_sources.SLOTS, 77, np.uint8)
     features = np.full((_sources.MOST + 1, _features.FEATURES), 10**6, np.int32)
     numbers = np.full((_sources.NUMBERS, _sources.MOST), np.nan)
-    counts, masses = np.zeros((_request.LEVELS, _sources.MOST), np.int32), np.zeros((_request.LEVELS, 2))
+    counts, masses = np.zeros((_sources.LEVELS, _sources.MOST), np.int32), np.zeros((_sources.LEVELS, 2))
     n = _candidates.candidates(
         *one.lookup(), memory, memory[: _request.FRAME] if frame is None else frame, one.index.start_id,
         found, slots, features, numbers, counts, masses,

@@ -12,7 +12,6 @@ from tasc._numba import inner, njit
 from tasc.draft._features import FEATURES, describe, score, source_of
 from tasc.draft._request import (
     FRAME,
-    LEVELS,
     N_TEXT,
     OUTPUT,
     PLACE,
@@ -24,7 +23,7 @@ from tasc.draft._request import (
     text_at,
     variant_of,
 )
-from tasc.draft._sources import MOST, NUMBERS, SLOTS, add, after_cursor, from_corpus, from_text
+from tasc.draft._sources import LEVELS, MOST, NUMBERS, SLOTS, add, after_cursor, expect_corpus, from_corpus, from_text
 
 
 @inner
@@ -47,6 +46,7 @@ def candidates(
     masses,
 ):
     """Fill `found` (int32[MOST]) and `features` (int32[MOST + 1, FEATURES]); how many candidates there are."""
+    expect_corpus(memo, frame)
     slots[:] = 0
     for k in range(MOST):
         found[k] = -1

@@ -10,23 +10,10 @@ Tokens are compared by their variant (" Paris", "Paris", "paris" are one), `vari
 import numpy as np
 
 from tasc._numba import inner, njit
-from tasc.draft._index import (
-    COUNTS,
-    DISTINCT,
-    N_KEPT,
-    SAMPLES,
-    TOKENS,
-    answer,
-    is_known,
-    is_listed,
-    line_at,
-    prefetch,
-    step_at,
-)
+from tasc.draft._index import COUNTS, DISTINCT, N_KEPT, SAMPLES, TOKENS, answer, is_known, is_listed, line_at, step_at
 from tasc.draft._index import LOWS as FOLLOWERS_LOWS
 
 ORDERS = 16  # tokens of the longest context that is looked up in the corpus
-LEVELS = 6  # contexts of different frequency whose followers are mixed
 NEWEST = 64  # occurrences of a token that may match the context
 ACTIVE = NEWEST + 16  # places that match at a time; older ones are at most a token shorter than any newer one
 WALKED = 192  # occurrences of a token that are looked at, newest first
@@ -169,21 +156,6 @@ def _narrow_contexts(tokens, suffixes, ids, starts, steps, memo, frame, token):
     while top > 0 and frame[HIGHS + top] <= frame[LOWS + top]:
         top -= 1
     frame[TOP] = top
-    _call_for_followers(memo, frame)
-
-
-@inner
-def _call_for_followers(memo, frame):
-    """`_sources.from_corpus` wants the followers of these contexts next: let the memory bring them meanwhile."""
-    size, n = -1, 0
-    for k in range(frame[TOP], -1, -1):
-        low, high = frame[LOWS + k], frame[HIGHS + k]
-        if high - low != size:
-            if n == LEVELS:
-                break
-            size = high - low
-            prefetch(memo, low, high, k)
-            n += 1
 
 
 @inner

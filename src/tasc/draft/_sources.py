@@ -15,13 +15,13 @@ from tasc.draft._index import (
     is_listed,
     line_at,
     list_followers,
+    prefetch,
     step_at,
 )
 from tasc.draft._request import (
     ACTIVE,
     CURSOR,
     HIGHS,
-    LEVELS,
     LOWS,
     MATCHES,
     N_ACTIVE,
@@ -38,6 +38,7 @@ from tasc.draft._request import (
 MOST = 16  # candidates
 SLOTS = 128  # by the last bits of an id: the place, and 1, of the first candidate that has them; 0: none
 FROM_TEXT = 10  # candidates when the corpus has its turn
+LEVELS = 6  # contexts of different frequency that are mixed
 SPECIAL = 2  # first candidates whose counts are looked up where they are not among the followers kept
 FLOOR = 1e-6  # probability of a token that the corpus never saw
 # lines of `numbers`: probability in the corpus, votes of similar rows, longest match in the prompt, and in the output so far;
@@ -130,6 +131,20 @@ def _place(found, slots, n, token, start_id):
     if n < FROM_TEXT:
         return add(found, slots, n, token, start_id)
     return (find(found, slots, token) if token >= 0 else -1), n
+
+
+@inner
+def expect_corpus(memo, frame):
+    """Have the memory bring what `from_corpus` will look up."""
+    size, n = -1, 0
+    for order in range(frame[TOP], -1, -1):
+        low, high = frame[LOWS + order], frame[HIGHS + order]
+        if high - low != size:
+            if n == LEVELS:
+                break
+            size = high - low
+            prefetch(memo, low, high, order)
+            n += 1
 
 
 @inner
