@@ -115,6 +115,7 @@ def test_a_drafter_of_another_tokenizer_is_refused(folder, data, drafter):
         (["--compare"], "--compare needs --drafter"),
         (["--record", "x.jsonl", "-o", "y.jsonl"], "--record needs --drafter"),
         (["--cost", "x.json", "-o", "y.jsonl"], "--cost needs --drafter"),
+        (["--max-draft", "4", "-o", "y.jsonl"], "--max-draft needs --drafter"),
         (["--drafter", "task.tasc", "--compare", "-o", "y.jsonl"], "leave --output out"),
         (["-o", "DATA"], "is read, and would be replaced"),
         (["--drafter", "task.tasc", "--record", "DATA"], "is read, and would be replaced"),

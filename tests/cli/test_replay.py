@@ -105,7 +105,7 @@ def test_an_untuned_drafter_is_predicted_with_the_drafts_of_decoding(place):
 
 
 def test_rivals_stand_in_the_order_in_which_they_were_named(place):
-    report = report_of("--data", "test.jsonl", "--against", "prompt-lookup,paper", "--against", " corpus")
+    report = report_of("--data", "test.jsonl", "--against", "prompt-lookup,paper", "--against", " corpus,paper")
     assert [r["name"] for r in report["results"]] == ["task.tasc", "prompt-lookup", "paper", "corpus"]
     figures = {r["name"]: r["tokens_per_pass"] for r in report["results"]}
     assert figures["paper"] == figures["task.tasc"] > figures["prompt-lookup"]

@@ -18,6 +18,7 @@ def test_load_gives_the_same_tokenizer(tmp_path, kind):
         loaded = load_tokenizer(place)
         assert fingerprint(loaded) == fingerprint(made)
         assert encode_batch(loaded, tiny.TEXTS) == encode_batch(made, tiny.TEXTS)
+    assert load_tokenizer(made) is made
 
 
 def test_encode_batch_is_the_tokenizer_without_special_tokens():

@@ -246,6 +246,8 @@ def test_an_update_from_rows_is_a_build_from_all(ngrams):
         update_drafter(build_drafter(tasks, tokenizer), tasks, tokenizer, vocabulary=vocabulary)
     with pytest.raises(FingerprintError, match="sha256"):
         update_drafter(build_drafter(tasks, tokenizer), tasks, byte_fallback_bpe())
+    with pytest.raises(DataError, match="min_rows"):  # before anything is read
+        update_drafter(build_drafter(tasks, tokenizer, min_rows=2), tasks, "no-such-tokenizer")
 
 
 def test_ngrams_of_another_tokenizer_are_refused(ngrams, tmp_path):

@@ -97,6 +97,8 @@ def test_what_does_not_belong_together_is_refused():
         Drafter.merge([one, build(rows, origin=Origin("sha256:1"))])
     with pytest.raises(DataError, match="min_rows"):
         Drafter.merge([build(rows, options=Options(min_rows=2))] * 2)
+    with pytest.raises(DataError, match="min_rows"):
+        build(rows, options=Options(min_rows=2)).update([([5], [6])])
 
 
 def test_shards_without_prompts_merge():

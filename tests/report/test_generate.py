@@ -272,6 +272,7 @@ def test_long_generations_are_shown_from_their_beginning(place, monkeypatch):
         (b"\x00\x01", "other"),
         (b'{"prompt": "a", "completion": "b"}\n', "json"),
         (b'{"prompt": "a", "completion": "b", "reference": 3}\n', "json"),
+        (b'{"prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": "d"}\n', "other"),
         (b'{"prompt": "a", "completion": "b", "reference": "c"}\n', "outputs"),
         (b'{"format": "tasc-recorded", "version": 1}\n', "log"),
         (b'{\n  "a": 1\n}', "json"),

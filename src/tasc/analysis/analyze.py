@@ -139,8 +139,7 @@ def analyze(
         progress: shows how far each stage is (see `tasc.progress`).
     """
     show = progress or silent
-    if isinstance(tokenizer, str | os.PathLike):
-        tokenizer = load_tokenizer(tokenizer)
+    tokenizer = load_tokenizer(tokenizer)
     outputs = _encode("outputs", tasks.completions, tokenizer, show)
     output_stats = _text_stats("outputs", tasks.completions, outputs, len(tokenizer), show)
     input_stats = _input_stats(tasks, tokenizer, show)

@@ -74,7 +74,7 @@ def command(
     from tasc.corpus import load_tasks
     from tasc.decode import load_model
 
-    _check_outputs(drafter, output=output, compare=compare, record=record, cost=cost)
+    _check_outputs(drafter, output=output, compare=compare, record=record, cost=cost, max_draft=max_draft)
     refuse_one_file(output=output, record=record)
     for written in (output, record):
         refuse_own_input(written, model, data, drafter, cost, template, split=split)
@@ -117,11 +117,14 @@ def load_drafting(loaded: Any, path: Path, **options: Any) -> Any:
     return speculative(drafter, vocabulary=loaded.vocabulary, **options)
 
 
-def _check_outputs(drafter: Path | None, *, output: Path | None, compare: bool, **with_drafter: Path | None) -> None:
+def _check_outputs(
+    drafter: Path | None, *, output: Path | None, compare: bool, **with_drafter: Path | int | None
+) -> None:
     if drafter is None:
         for name, value in {"compare": compare or None, **with_drafter}.items():
             if value is not None:
-                raise typer.BadParameter(f"--{name} needs --drafter, a file that 'tasc draft build' wrote")
+                option = name.replace("_", "-")
+                raise typer.BadParameter(f"--{option} needs --drafter, a file that 'tasc draft build' wrote")
     if output is None and not compare and with_drafter["record"] is None:
         raise typer.BadParameter("pass --output, the JSONL file to write")
     if output is not None and compare:

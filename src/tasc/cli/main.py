@@ -116,6 +116,8 @@ def _refuse(error: Any) -> NoReturn:
     if error.ctx is None or type(error).__name__ == "NoArgsIsHelpError":
         raise error
     message = " ".join(error.format_message().split()).rstrip(".")
+    if hasattr(error.__cause__, "errors"):  # pydantic's, by which newer typers check ranges: it says the rule alone
+        message += f", got {error.__cause__.errors()[0]['input']}"
     typer.echo(f"error: {message}; see '{error.ctx.command_path} --help'", err=True)
     raise typer.Exit(error.exit_code) from None
 

@@ -127,7 +127,7 @@ def _rivals(names: Sequence[str] | None, drafter: "Drafter") -> list[tuple[str, 
     from tasc.replay.rivals import make_rival
 
     wanted = [name.strip() for name in ",".join(names or ()).split(",") if name.strip()]
-    return [(name, make_rival(name, drafter.index)) for name in wanted]
+    return [(name, make_rival(name, drafter.index)) for name in dict.fromkeys(wanted)]
 
 
 def _replay_data(

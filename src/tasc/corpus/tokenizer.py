@@ -24,15 +24,17 @@ _DECIDES_IDS = ("normalizer", "pre_tokenizer", "added_tokens", "model")
 _known_fingerprints: dict[bytes, str] = {}
 
 
-def load_tokenizer(name_or_path: str | os.PathLike[str]) -> "PreTrainedTokenizerFast":
+def load_tokenizer(name_or_path: "str | os.PathLike[str] | PreTrainedTokenizerFast") -> "PreTrainedTokenizerFast":
     """Load a fast tokenizer from a folder or the Hub. Code that ships with a model is never run.
 
     Args:
-        name_or_path: folder with a `tokenizer.json`, or Hub name.
+        name_or_path: folder with a `tokenizer.json`, or Hub name; a tokenizer is returned as it is.
 
     Raises:
         TokenizerError: nothing there, no `tokenizer.json`, or not a fast tokenizer.
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        return name_or_path
     name = os.fspath(name_or_path)
     folder = Path(name)
     if folder.is_file() and folder.name == "tokenizer.json":

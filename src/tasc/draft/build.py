@@ -85,7 +85,7 @@ def build_drafter(
     options = Options(preset=preset, min_rows=min_rows, n_max=n_max, p_min=p_min, lam=lam)
     if not rows:
         raise DataError("a drafter needs at least one row, got none; check the data file")
-    loaded = load_tokenizer(tokenizer) if isinstance(tokenizer, str | os.PathLike) else tokenizer
+    loaded = load_tokenizer(tokenizer)
     name = os.fspath(tokenizer) if isinstance(tokenizer, str | os.PathLike) else str(loaded.name_or_path or "")
     found = fingerprint(loaded)
     _check_base(vocabulary, found, name, vocabulary_folder)
@@ -137,8 +137,8 @@ def update_drafter(
         DataError: there is no row, or the drafter does not hold all of its rows (`min_rows`).
         TokenizerError: the tokenizer cannot be loaded.
     """
-    given = drafter.tokenizer if tokenizer is None else tokenizer
-    loaded = load_tokenizer(given) if isinstance(given, str | os.PathLike) else given
+    drafter.require_whole()
+    loaded = load_tokenizer(drafter.tokenizer if tokenizer is None else tokenizer)
     drafter.require(fingerprint(loaded))
     if vocabulary is not None and drafter.origin.ngrams not in ("", vocabulary.digest):
         raise FingerprintError("the drafter speaks other n-grams than those given; pass those it was built with")

@@ -129,6 +129,13 @@ class Drafter:
                 "build it again with 'tasc draft build' and this tokenizer"
             )
 
+    def require_whole(self) -> None:
+        """Raise DataError unless the drafter holds all rows that it was built from, so that more can be added."""
+        if self.options.min_rows > 1:
+            raise DataError(
+                "a drafter built with min_rows does not hold all rows, so none can be added to it; build it from all rows"
+            )
+
     @classmethod
     def build(
         cls,
@@ -188,10 +195,7 @@ class Drafter:
                     f"{key} {expected[key]!r} and {found[key]!r}" for key in found if found[key] != expected[key]
                 )
                 raise OptionError(f"drafters built with different options: {different}; build them alike")
-        if first.options.min_rows > 1:
-            raise DataError(
-                "a drafter built with min_rows does not hold all rows, so none can be added to it; build it from all rows"
-            )
+        first.require_whole()
         outputs = sample.joined([drafter.index.outputs() for drafter in drafters])
         terms = taught = None
         if all(drafter.neighbours is not None for drafter in drafters):
@@ -222,6 +226,7 @@ class Drafter:
         Raises:
             DataError: as for `build` and `merge`.
         """
+        self.require_whole()
         ends = [
             (prompt, list(output[:-1] if len(output) and output[-1] == self.eos_id else output))
             for prompt, output in rows

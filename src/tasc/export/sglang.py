@@ -120,8 +120,7 @@ def _tokenizer(
         )
     if given is None and not drafter.tokenizer:
         raise OptionError("the drafter does not say which tokenizer it was built with; pass one (--tokenizer)")
-    named = drafter.tokenizer if given is None else given
-    loaded = load_tokenizer(named) if isinstance(named, str | os.PathLike) else named
+    loaded = load_tokenizer(drafter.tokenizer if given is None else given)
     drafter.require(fingerprint(loaded))
     return loaded
 

@@ -25,7 +25,7 @@ def content_of(path: Path) -> Content:
         if start[:1] != b"{":
             return "other"
         file.seek(0)
-        line = file.readline(LONGEST_LINE)
+        line, more = file.readline(LONGEST_LINE), file.read(1)
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
@@ -33,7 +33,9 @@ def content_of(path: Path) -> Content:
     if isinstance(found, dict) and found.get("format") == LOG:
         return "log"
     needed = ("prompt", "completion", "reference")
-    return "outputs" if isinstance(found, dict) and all(isinstance(found.get(k), str) for k in needed) else "json"
+    if isinstance(found, dict) and all(isinstance(found.get(k), str) for k in needed):
+        return "outputs"
+    return "other" if more.strip() else "json"
 
 
 def contents_of(folder: Path) -> dict[Content, list[Path]]:

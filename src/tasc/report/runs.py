@@ -115,6 +115,8 @@ def _read(place: Path, given: Given, name: str, progress: Progress) -> Run:
             return read_generated([], [place], given, name=name, progress=progress)
         case "drafter":
             raise DataError(f"{place}: a drafter file shows nothing by itself; pass a log and it as --drafter")
+        case "other":
+            raise DataError(f"{place} is no document that a report can show; pass {KNOWN}")
     return _read_document(read_json(place), place.parent, given, name, progress)
 
 

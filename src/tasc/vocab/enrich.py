@@ -130,7 +130,7 @@ def enrich(
         raise OptionError(f"{out} holds a model, whose tokenizer would be replaced; choose another folder")
     tasks = load_tasks(data) if isinstance(data, str | Path) else data
     held_out = load_tasks(eval_tasks) if isinstance(eval_tasks, str | Path) else eval_tasks
-    base = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
+    base = load_tokenizer(tokenizer)
     name = base.name_or_path or ""
     if holds_ngrams(name):
         raise TokenizerError(f"{name} holds n-grams already; pass its base tokenizer, {base_of(name)}")
