@@ -68,7 +68,7 @@ def _caveats(results: dict[str, Any]) -> list[str]:
     if bare := [corpus for corpus, result in results.items() if len(result["models"]) == 1]:
         lines += [
             "",
-            f"No `ft` for {', '.join(bare)}: only a target was trained; n-grams shorten its free text little ([variability](variability.md)).",
+            f"No `ft` for {', '.join(bare)}: only a target was trained for this benchmark (`serving.py` trains its own); n-grams shorten its free text little ([variability](variability.md)).",
         ]
     return lines
 

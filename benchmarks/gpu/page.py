@@ -20,7 +20,7 @@ INTRODUCTION = """\
 Made by `bash benchmarks/gpu/run.sh` and `python benchmarks/gpu/page.py`; every figure is in `benchmarks/results/gpu/`. The models
 have the sizes of Qwen2.5-0.5B (494M parameters, 24 layers of width 896) and its tokenizer with all 151,665 tokens, but not its weights: they
 are trained from scratch on each task for some minutes, as stand-ins, so the comparison says something and the quality in
-itself does not. They compute in bfloat16. `bash benchmarks/gpu/tests.sh` runs the tests of decoding and training on the GPU, where decoding with
+itself does not. They compute in bfloat16. Run on 26 November 2026, when drafts were chains; trees have not been run on a GPU. `bash benchmarks/gpu/tests.sh` runs the tests of decoding and training on the GPU, where decoding with
 drafts equals plain decoding in float32 and the host waits for the device as often with drafts of ten tokens as with drafts of two.
 """
 

@@ -256,7 +256,7 @@ def _budgets(study: dict[str, Any], beside: dict[str, Any], drawn: dict[str, str
         "",
         *_longest(beside["tasc_ft"], beside["tasc_ft_earlier"]),
         "*Unfinished* outputs ran into the limit. At batch 8 one of them holds up its batch, so that a model which fails to end one output in a hundred loses much",
-        "of its speed (why M = 500 is slower than 250 above, in fewer passes): check `unfinished` of `tasc eval` before the speed.",
+        "of its speed (perhaps why M = 500 is slower than 250 above, in fewer passes: of the timed rows this was not counted): check `unfinished` of `tasc eval` before the speed.",
         "",
     ]
 

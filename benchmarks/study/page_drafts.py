@@ -31,7 +31,7 @@ def section(found: dict[str, Any], shortening: dict[str, Any], drawn: dict[str, 
         *_speed_ups(found),
         *_caveats(found, shortening),
         "The paper, batch 1: TASC-spec 3.15x (Asclepius), 1.78x (MedQuAD), 2.17x (EUR-LEX); corpus alone 1.63x, 1.52x, 1.49x; N-Grammys mixed",
-        "3.08x, 1.32x, 1.98x, bigrams 1.03x, 1.01x, 1.04x. It never combines its two methods: the last row does. On a CPU a pass over several tokens is",
+        "3.08x, 1.32x, 1.98x, bigrams 1.03x, 1.01x, 1.04x. It never combines its two methods: the rows `ft + spec` do. On a CPU a pass over several tokens is",
         "not free, so that tokens per pass become speed only in part, and N-Grammys' ten drafted tokens cost more than they bring.",
         "",
         *_acceptance(found),
@@ -67,7 +67,7 @@ def _caveats(found: dict[str, Any], shortening: dict[str, Any]) -> list[str]:
             points = [p for p in shortening["corpora"][corpus]["points"] if (p["n_max"], p["split"]) == (4, "test")]
             tokens = {p["budget"]: p["tokens_per_output"] for p in points}
             lines.append(
-                f"No `ft` for {corpus}: only a target was trained; 500 n-grams would shorten its free text no more than {tokens[0] / tokens[500]:.1f} times (Figure 2)."
+                f"No `ft` for {corpus}: only a target was trained for this benchmark; 500 n-grams would shorten its free text no more than {tokens[0] / tokens[500]:.1f} times (Figure 2)."
             )
     lines += measured_before_adapting(found, "decisions")
     return [*lines, ""] if lines else []

@@ -31,7 +31,7 @@ def command(
     The task is synthetic: home-assistant requests drawn from a grammar, answered with intent and slots. A base model of
     about one million parameters, which is part of the package, is fine-tuned twice with the same steps: as it is, and
     with the task's n-grams as tokens. Each is then decoded one token a pass and with drafts from the training outputs.
-    Needs no network and no GPU; about 5 minutes on two CPU cores. `report.html` in the run folder shows what came out.
+    Needs no network and no GPU; 3 to 8 minutes on two CPU cores. `report.html` in the run folder shows what came out.
 
     With `--data-only`, OUTPUT gets `train.jsonl`, `validation.jsonl`, `test.jsonl` and `base/`, the base model.
     """
