@@ -106,5 +106,5 @@ def test_a_killed_process_leaves_no_lock_and_a_folder_can_be_locked(tmp_path):
 def test_without_locks_nothing_is_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
     with (tmp_path / "a").open("a") as file, (tmp_path / "a").open("a") as other:
-        assert lock(file.fileno())
-        assert lock(other.fileno(), wait=False)
+        assert lock(file.fileno()) is None
+        assert lock(other.fileno(), wait=False) is None

@@ -14,6 +14,16 @@ A message is one line: the rule, the value that broke it, the next step.
 """
 
 
+def first_line(error: BaseException) -> str:
+    r"""What a message of ours repeats of another library's error; its kind where it says nothing.
+
+    Examples:
+        >>> first_line(ValueError("no such file\nat all")), first_line(ValueError())
+        ('no such file', 'ValueError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class TascError(Exception):
     """Base of all errors that TASC raises on purpose."""
 

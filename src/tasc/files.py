@@ -65,7 +65,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise DataError(f"{path}: broken JSON ({error}); write the file again") from error
 
 
-def lock(descriptor: int, *, wait: bool = True) -> bool:
+def lock(descriptor: int, *, wait: bool = True) -> bool | None:
     """Lock an open file or folder against other processes, until its last descriptor is closed, also by a kill.
 
     Args:
@@ -73,18 +73,18 @@ def lock(descriptor: int, *, wait: bool = True) -> bool:
         wait: for another process to let go of it.
 
     Returns:
-        False if another process has it. True without a lock where the system or the file system has none.
+        False if another process has it; None where the system or the file system has no locks.
     """
     try:
         import fcntl  # not on Windows
     except ImportError:
-        return True
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError:
-        return True
+        return None
     return True
 
 

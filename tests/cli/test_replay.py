@@ -31,11 +31,11 @@ def place(tmp_path, monkeypatch):
     write_rows(tmp_path / "test.jsonl", make_tasks(12, seed=1))
     monkeypatch.chdir(tmp_path)
 
-    def build(*, ngrams: EnrichedVocabulary | None = None, **origin: str) -> Drafter:
+    def build(*, merged: EnrichedVocabulary | None = None, **origin: str) -> Drafter:
         outputs = TokenCorpus.encode(make_tasks(60).completions, tokenizer)
         size = len(tokenizer)
-        if ngrams is not None:
-            outputs, size = ngrams.merge_corpus(outputs), ngrams.size
+        if merged is not None:
+            outputs, size = merged.merge_corpus(outputs), merged.size
         names = {"fingerprint": fingerprint(tokenizer), "tokenizer": "tok", "template": "none"} | origin
         Drafter.build(
             outputs,
@@ -133,14 +133,17 @@ def test_rows_of_a_drafter_with_ngrams_are_merged(place):
     ngram = tuple(tokenizer("intent: dim", add_special_tokens=False)["input_ids"])
     vocabulary = EnrichedVocabulary(len(tokenizer), (Ngram(ngram, ngram),), fingerprint=fingerprint(tokenizer))
     vocabulary.save("ngrams")
-    drafter = place(ngrams=vocabulary, vocabulary="ngrams")
+    drafter = place(merged=vocabulary, vocabulary="ngrams")
     prompts, outputs = rows_of(drafter)
     merged = [[*vocabulary.merge(ids[:-1]).tolist(), ids[-1]] for ids in outputs]
     assert merged != outputs
     found = report_of("--data", "test.jsonl")["results"][0]
     assert found["tokens_per_pass"] == replay(drafter, prompts, merged).tokens_per_pass
 
-    place(ngrams=vocabulary, vocabulary="gone")
+    place(merged=vocabulary, ngrams=vocabulary.digest)  # built from Python, which named no folder
+    refused = tasc_replay("--data", "test.jsonl")
+    assert (refused.exit_code, "pass their folder as --vocab" in refused.stderr) == (1, True)
+    place(merged=vocabulary, vocabulary="gone")
     refused = tasc_replay("--data", "test.jsonl")
     assert (refused.exit_code, "pass --vocab" in refused.stderr) == (1, True)
     assert tasc_replay("--data", "test.jsonl", "--vocab", "ngrams").exit_code == 0

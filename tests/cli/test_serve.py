@@ -148,6 +148,8 @@ def test_a_file_may_have_an_equals_sign(place):
         (["--drafter", "task.tasc", "--memory-tokens", "16777217"], "memory_tokens must be from 0 to 16777216"),
         (["--drafter", "task.tasc", "--cost", "run/config.json"], "not a step-cost file"),
         (["--drafter", "task.tasc", "--vocab", "run"], "enriched.json: no such file"),
+        (["--drafter", "task.tasc", "--pipeline-parallel-size", "2"], "no drafts with pipeline stages"),
+        (["--drafter", "task.tasc", "-pp", "2"], "no drafts with pipeline stages"),
     ],
 )
 def test_what_cannot_work_is_refused_before_the_server_starts(words, message):
@@ -217,10 +219,19 @@ def test_counters_go_where_the_environment_says(tmp_path, monkeypatch):
 def test_a_folder_in_which_no_file_can_be_made_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-    monkeypatch.setattr(serve, "_lock_of", lambda _: None)
+    monkeypatch.setattr(serve, "_lock_of", lambda _: (None, False))
     with pytest.raises(OptionError, match="set TMPDIR"):
         serve._metrics_folder()
     assert not list(tmp_path.glob("tasc-metrics-*"))
+
+
+def test_without_locks_no_folder_of_counters_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    monkeypatch.setattr(serve, "lock", lambda *_, **__: None)
+    folders = [serve._metrics_folder() for _ in range(2)]
+    assert len(set(folders)) == 2
+    assert all(os.path.isdir(folder) for folder in folders)
 
 
 def test_json_needs_a_dry_run():

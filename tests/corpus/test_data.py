@@ -6,7 +6,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from tasc.corpus import Row, Tasks, load_tasks, shared_rows
+from tasc.corpus import Row, Tasks, load_held_out, load_tasks, shared_rows
 from tasc.corpus import _readers as readers
 from tasc.errors import DataError, OptionError
 
@@ -264,6 +264,22 @@ def test_shards_are_read_in_order(tmp_path):
     for number in (1, 0, 2):
         write_table(tmp_path / "data" / f"train-0000{number}-of-00003.parquet", [GOOD | {"prompt": str(number)}])
     assert load_tasks(tmp_path).prompts == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("names", [["00000-of-00002"], ["00000-of-00001", "00000-of-00002", "00001-of-00002"]])
+def test_shards_of_no_whole_set_are_refused(tmp_path, names):
+    for name in names:
+        write_lines(tmp_path / f"train-{name}.jsonl", LINE)
+    with pytest.raises(DataError, match="a shard is missing or of another set"):
+        load_tasks(tmp_path)
+
+
+def test_held_out_rows_of_a_folder_are_its_validation_split(tmp_path):
+    write_lines(tmp_path / "train.jsonl", LINE, LINE)
+    write_lines(tmp_path / "dev.jsonl", LINE)
+    write_lines(tmp_path / "test.jsonl", LINE, LINE, LINE)
+    assert [len(load_held_out(place)) for place in (tmp_path, tmp_path / "train.jsonl")] == [1, 2]
+    assert len(load_held_out(tmp_path, split="test")) == 3
 
 
 def test_two_files_for_one_split_are_refused(tmp_path):

@@ -56,7 +56,7 @@ def config(folder, drafters=None, *, adapters=False, rank=0, most=4, model=None,
         additional_config={"tasc": {"drafters": drafters} | options},
         model_config=SimpleNamespace(**described | (model or {})),
         lora_config=SimpleNamespace(max_loras=2) if adapters else None,
-        parallel_config=SimpleNamespace(rank=rank, tensor_parallel_size=2),
+        parallel_config=SimpleNamespace(rank=rank, tensor_parallel_size=2, pipeline_parallel_size=1),
         speculative_config=SimpleNamespace(num_speculative_tokens=most),
         device_config=SimpleNamespace(device_type="cuda"),
     )

@@ -224,6 +224,30 @@ def test_interrupted_runs_go_on(serve, tmp_path):
     assert len(endpoint.bodies) == 7, "nothing is asked twice"
 
 
+def test_answers_under_way_are_kept_when_a_question_fails(serve, tmp_path):
+    path = tmp_path / "verdicts.jsonl"
+    others = threading.Event()
+
+    def answer(body, number):
+        if number == 1:
+            others.wait(10)
+            return 400, {}, "stop"
+        if number == 4:
+            others.set()
+        return by_content(body, number)
+
+    with pytest.raises(ModelError):
+        judge_outputs(items(), judge_at(serve(answer), concurrency=4), path=path)
+    assert len(path.read_text().splitlines()) >= 3
+
+
+def test_an_answer_cut_within_a_character_is_kept(serve, tmp_path):
+    path = tmp_path / "verdicts.jsonl"
+    endpoint = serve(lambda body, number: said("\ud83d"))
+    (verdict,) = judge_outputs(items(1), judge_at(endpoint), path=path)
+    assert (verdict.scores, len(path.read_text().splitlines())) == (None, 1)
+
+
 def test_another_question_is_asked_anew(serve, tmp_path):
     endpoint = serve(by_content)
     path = tmp_path / "verdicts.jsonl"

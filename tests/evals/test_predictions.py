@@ -45,6 +45,13 @@ def test_refusals(tmp_path, content, says):
     assert str(path) in str(caught.value)
 
 
+def test_half_a_character_is_no_text(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"prompt": "p", "completion": "\\ud83d", "reference": "r"}\n')
+    with pytest.raises(DataError, match="line 1: 'completion' is no valid Unicode text"):
+        read_predictions(path)
+
+
 def test_bytes_that_are_no_text(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"\xff\xfe{}\n")

@@ -99,6 +99,21 @@ def test_a_run_that_is_started_twice_is_refused_the_second_time(base_folder, tas
     assert finetune(base_folder, tasks, out=tmp_path / "run", **SMALL) == report
 
 
+def test_a_loss_that_is_not_finite_ends_the_run(base_folder, tasks, tmp_path):
+    with pytest.raises(ModelError, match=r"loss is not finite at step .*; train with a lower learning rate, now 1e.30"):
+        finetune(base_folder, tasks, out=tmp_path / "run", **SMALL | {"lr": 1e30})
+
+
+def test_prompts_by_another_template_are_another_run(base_folder, tasks, tmp_path):
+    (tmp_path / "a.jinja").write_text("{{ messages[0]['content'] }}")
+    options = SMALL | {"template": str(tmp_path / "a.jinja")}
+    report = finetune(base_folder, tasks, out=tmp_path / "run", **options)
+    assert finetune(base_folder, tasks, out=tmp_path / "run", **options) == report
+    (tmp_path / "a.jinja").write_text("> {{ messages[0]['content'] }}")
+    with pytest.raises(OptionError):
+        finetune(base_folder, tasks, out=tmp_path / "run", **options)
+
+
 def test_metrics_have_loss_rate_speed_and_an_evaluation_in_three_units(
     base_folder, tasks, eval_tasks, vocabulary, tmp_path
 ):

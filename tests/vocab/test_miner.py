@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasc.corpus import TokenCorpus
-from tasc.errors import OptionError
+from tasc.errors import DataError, OptionError
 from tasc.vocab.miner import Merge, mine
 
 
@@ -86,6 +86,11 @@ def test_weights_equal_repeated_rows():
     weighted = list(mine(TokenCorpus.from_rows(rows), np.array([3, 1, 2]), budget=8, base_size=4))
     repeated = list(mine(TokenCorpus.from_rows([rows[0]] * 3 + [rows[1]] + [rows[2]] * 2), budget=8, base_size=4))
     assert weighted == repeated
+
+
+def test_counts_that_do_not_fit_are_refused():
+    with pytest.raises(DataError, match="mine a sample"):
+        list(mine(TokenCorpus.from_rows([[1, 2], [3, 4]]), np.array([2**32 + 3, 5]), budget=1, base_size=9))
 
 
 def test_ngrams_never_cross_rows():

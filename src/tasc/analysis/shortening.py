@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from tasc.corpus import TokenCorpus
 from tasc.corpus.variability import ngram_counts, renyi_entropy
+from tasc.errors import TokenizerError
 from tasc.vocab import EnrichedVocabulary, Ngram, mine
+from tasc.vocab.tokenizer import speller
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -53,12 +55,11 @@ def predict_shortening(
     Args:
         train: base ids of the training outputs.
         held_out: base ids of the held-out outputs, at least one token.
-        tokenizer: says which ids are special (never part of an n-gram) and how many base ids there are.
+        tokenizer: says which n-grams may become tokens and how many base ids there are.
         budgets: values of M.
         n_max: longest n-gram over the current segmentation.
         advance: called with 1 for each n-gram mined.
     """
-    specials = frozenset(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)
     base_size = 1 + max(tokenizer.get_vocab().values())
     unique, counts = train.unique()
     merges = mine(
@@ -67,7 +68,7 @@ def predict_shortening(
         budget=max(budgets, default=0),
         base_size=base_size,
         n_max=n_max,
-        accept=lambda ids: specials.isdisjoint(ids),
+        accept=_acceptor(tokenizer),
     )
     ngrams: list[Ngram] = []
     for merge in merges:
@@ -75,6 +76,22 @@ def predict_shortening(
         if advance is not None:
             advance(1)
     return tuple(_shortening(held_out, ngrams[:budget], base_size, budget) for budget in budgets)
+
+
+def _acceptor(tokenizer: "PreTrainedTokenizerFast") -> Callable[[tuple[int, ...]], bool]:
+    """Whether an n-gram may become a token, as `tasc.vocab.enrich` decides it; of a tokenizer that it refuses all but specials may."""
+    try:
+        spell = speller(tokenizer).spell
+    except TokenizerError:
+        specials = frozenset(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)
+        return specials.isdisjoint
+    spelt: dict[str, tuple[int, ...]] = {}  # a spelling belongs to the first n-gram that asks for it
+
+    def accept(ids: tuple[int, ...]) -> bool:
+        spelling = spell(ids)
+        return spelling is not None and spelt.setdefault(spelling, ids) == ids
+
+    return accept
 
 
 def _shortening(held_out: TokenCorpus, ngrams: list[Ngram], base_size: int, budget: int) -> Shortening:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 Advance = Callable[[int], None]
 
-METRIC = "intent-slots"
-HEADLINE = "joint_accuracy"
 # outputs that are no outputs of the task have lengths of their own, and their times compare nothing
 MOST_MALFORMED = 0.1
 

@@ -4,6 +4,7 @@ Progress and notes go to stderr through `console`; the result goes to stdout thr
 with `--json`, as exactly one JSON document.
 """
 
+import io
 import json
 import math
 import sys
@@ -43,7 +44,7 @@ def progress(description: str, *, total: int | None = None, unit: str = "rows") 
             yield advance
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         _Rate(unit),
         TimeElapsedColumn(),
@@ -69,9 +70,12 @@ def emit(
         human: What people see instead (or a function that makes it); without it, the report as a two-column table.
     """
     if as_json:
-        sys.stdout.write(json.dumps(jsonable(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        escaped = (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
+        sys.stdout.write(json.dumps(jsonable(report), indent=2, ensure_ascii=escaped, allow_nan=False) + "\n")
         sys.stdout.flush()
         return
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a locale may lack what a text or path holds
     shown = human() if callable(human) else human
     Console(highlight=False).print(_table(report) if shown is None else shown)
 

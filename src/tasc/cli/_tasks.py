@@ -22,15 +22,13 @@ def load_pair(
     **columns: Any,
 ) -> "tuple[Tasks, Tasks | None]":
     """DATA and, if given, EVAL; says how many bad rows were skipped and how many rows both share."""
-    from tasc.corpus import load_tasks, shared_rows
+    from tasc.corpus import load_held_out, load_tasks, shared_rows
 
     tasks = load_tasks(data, split=split, limit=limit, **columns)
     report_skipped(tasks)
     if eval_data is None:
         return tasks, None
-    if eval_split is None and not Path(eval_data).is_file():
-        eval_split = "validation"
-    held_out = load_tasks(eval_data, split=eval_split, **columns)
+    held_out = load_held_out(eval_data, split=eval_split, **columns)
     report_skipped(held_out)
     shared = shared_rows(tasks, held_out)
     if shared:

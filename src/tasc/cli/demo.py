@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def command(
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Run folder; default: a new one, runs/demo-<time>.")
+        Path | None, typer.Option("--output", "-o", help="Run folder; default: a new one, runs/demo-TIME.")
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Every stage in under a minute; its quality and speed-up mean nothing.")

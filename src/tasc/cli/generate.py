@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from tasc.cli import _options as options
-from tasc.cli._console import console, emit, progress
-from tasc.cli._tasks import refuse_one_file, refuse_own_input
+from tasc.cli._console import emit, progress
+from tasc.cli._tasks import refuse_one_file, refuse_own_input, report_skipped
 
 
 def command(
@@ -144,8 +144,7 @@ def run(
     """Complete the rows of `tasks` with progress on screen; returns `tasc.decode.Completions`."""
     from tasc.decode import complete
 
-    if tasks.n_skipped:
-        console.print(f"{tasks.source}: left out {tasks.n_skipped:,} bad rows")
+    report_skipped(tasks)
     n_ngrams = 0 if loaded.vocabulary is None else len(loaded.vocabulary)
     with progress(f"generating with {loaded.name} ({n_ngrams} n-grams)", total=repeats * len(tasks)) as advance:
         return complete(
@@ -166,8 +165,7 @@ def run_comparison(loaded: Any, tasks: Any, *, repeats: int, drafting: Any, **op
     """Plain decoding and drafts in turn, with progress on screen; returns the report of `tasc.decode.compare`."""
     from tasc.decode.compare import compare
 
-    if tasks.n_skipped:
-        console.print(f"{tasks.source}: left out {tasks.n_skipped:,} bad rows")
+    report_skipped(tasks)
     with progress(f"plain and drafted in turn with {loaded.name}", total=2 * repeats * len(tasks)) as advance:
         return compare(
             loaded.model, loaded.tokenizer, tasks.rows, drafting, repeats=repeats, progress=advance, **options

@@ -14,7 +14,7 @@ import typer
 
 from tasc.cli._console import emit
 from tasc.cli._tasks import warn
-from tasc.errors import MissingExtraError, ModelError, OptionError
+from tasc.errors import MissingExtraError, ModelError, OptionError, first_line
 from tasc.files import lock
 
 if TYPE_CHECKING:
@@ -154,9 +154,11 @@ def _check_vllm(*, strict: bool) -> str:
 
 def _check(options: "ServeOptions", model: str, rest: Sequence[str]) -> int:
     """Everything that can be known before the server starts; returns how long drafts are."""
-    from tasc.decode.vllm import MAX_DRAFT, check_names, load_drafters
+    from tasc.decode.vllm import MAX_DRAFT, NO_STAGES, check_names, load_drafters
     from tasc.draft.cost import StepCost
 
+    if (_number(rest, "--pipeline-parallel-size") or _number(rest, "-pp") or 1) > 1:
+        raise OptionError(NO_STAGES)
     names = _values(rest, "--served-model-name") or [model]
     # adapters may come later, and names stand in vLLM's own file; then the proposer looks at them
     if "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in os.environ and not _values(rest, "--config"):
@@ -179,7 +181,7 @@ def _n_ids(model: str, *, trust_remote_code: bool) -> int:
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{model}: no model that can be loaded ({str(error).splitlines()[0]}); give a folder that 'tasc train' wrote or a Hub name"
+            f"{model}: no model that can be loaded ({first_line(error)}); give a folder that 'tasc train' wrote or a Hub name"
         ) from error
     text = config.get_text_config(decoder=True)
     for layer in DynamicCache(config=text).layers:
@@ -286,15 +288,19 @@ def _metrics_folder() -> str:
         OptionError: no file can be made there.
     """
     for folder in Path(tempfile.gettempdir()).glob(f"{METRICS}*"):
-        if (descriptor := _lock_of(folder)) is not None:
+        descriptor, locked = _lock_of(folder)
+        if locked:
             shutil.rmtree(folder, ignore_errors=True)
+        if descriptor is not None:
             os.close(descriptor)
     if given := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         return given
     for _ in range(10):
         folder = Path(tempfile.mkdtemp(prefix=METRICS))
-        descriptor = _lock_of(folder)
-        if descriptor is not None and folder.exists():  # not removed by a server that started before it was locked
+        descriptor, locked = _lock_of(folder)
+        if (
+            descriptor is not None and locked is not False and folder.exists()
+        ):  # not removed by a server that started before it was locked
             os.set_inheritable(descriptor, True)
             return str(folder)
         shutil.rmtree(folder, ignore_errors=True)
@@ -303,13 +309,10 @@ def _metrics_folder() -> str:
     )
 
 
-def _lock_of(folder: Path) -> int | None:
-    """The open file that locks a folder of counters; None if another process has it or the folder is not ours."""
+def _lock_of(folder: Path) -> tuple[int | None, bool | None]:
+    """The open file that locks a folder of counters, None if the folder is not ours, and what `tasc.files.lock` said."""
     try:
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError:
-        return None
-    if lock(descriptor, wait=False):
-        return descriptor
-    os.close(descriptor)
-    return None
+        return None, False
+    return descriptor, lock(descriptor, wait=False)

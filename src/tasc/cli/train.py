@@ -1,6 +1,5 @@
 """`tasc train`: fine-tune a model on a task, with the task's own tokens, to one plain checkpoint."""
 
-import functools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -101,7 +100,7 @@ def command(
     """
     if vocab is not None and budget is not None:
         raise OptionError("--vocab and --budget exclude each other; pass one of them")
-    from tasc.corpus import load_tasks, load_tokenizer
+    from tasc.corpus import load_held_out, load_tasks, load_tokenizer
     from tasc.train import TrainingInterrupted, finetune
     from tasc.train.folder import RunFolder
     from tasc.vocab import EnrichedVocabulary
@@ -112,18 +111,14 @@ def command(
             f"{model} has n-grams of its own and cannot take others; train it further without --budget, or begin with the "
             "model that it was made from"
         )
-    load = functools.partial(
-        load_tasks,
-        prompt_column=prompt_column,
-        completion_column=completion_column,
-        messages_column=messages_column,
-        skip_bad=skip_bad,
-    )
-    tasks = load(data, split=split, limit=limit)
-    eval_tasks = None
-    if eval_data is not None:
-        held_out = eval_split or (None if Path(eval_data).is_file() else "validation")
-        eval_tasks = load(eval_data, split=held_out)
+    columns: dict[str, Any] = {
+        "prompt_column": prompt_column,
+        "completion_column": completion_column,
+        "messages_column": messages_column,
+        "skip_bad": skip_bad,
+    }
+    tasks = load_tasks(data, split=split, limit=limit, **columns)
+    eval_tasks = None if eval_data is None else load_held_out(eval_data, split=eval_split, **columns)
     with _main_process(cpu) as is_main:
         note = _note if is_main else _ignore
         base = load_tokenizer(base_of(tokenizer or model))

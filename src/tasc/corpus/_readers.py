@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tasc.errors import DataError, OptionError
+from tasc.errors import DataError, OptionError, first_line
 
 MAX_LINE_BYTES = 10_000_000
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.+-]+)?")
@@ -117,9 +117,8 @@ def read_hub(name: str, split: str) -> Records:
     try:
         rows = datasets.load_dataset(repository, config or None, split=split)
     except Exception as error:  # datasets, huggingface_hub, httpx and fsspec each raise their own kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"{name}: no such file, and split {split!r} could not be loaded from the Hub ({reason}); check the name"
+            f"{name}: no such file, and split {split!r} could not be loaded from the Hub ({first_line(error)}); check the name"
         ) from error
     for number, value in enumerate(rows, 1):
         yield Record(f"{name} ({split}): row {number}", dict(value))
@@ -189,9 +188,20 @@ def _split_files(folder: Path, split: str) -> list[Path]:
                 f"{place}: several files for split {split!r} ({', '.join(p.name for p in found)}); name one"
             )
         if found:
+            _check_shards(place, split, [match[2] for match in found.values() if match[2]])
             return list(found)
     there = ", ".join(sorted(p.name for p in folder.iterdir())[:12]) or "nothing"
     raise DataError(f"{folder}: no file for split {split!r}; expected {split}.jsonl or the like, found: {there}")
+
+
+def _check_shards(place: Path, split: str, numbers: list[str]) -> None:
+    """Refuse a split of which a shard is missing, or that has shards of another one among its own: `-00000-of-00002`."""
+    there = [tuple(map(int, number[1:].split("-of-"))) for number in numbers]
+    if there and sorted(there) != [(k, there[0][1]) for k in range(there[0][1])]:
+        raise DataError(
+            f"{place}: {len(there)} files of {there[0][1]} for split {split!r}, the first {split}{numbers[0]}; a shard is missing or of "
+            "another set"
+        )
 
 
 def split_places(folder: Path, split: str) -> Iterator[tuple[Path, dict[Path, re.Match[str]]]]:

@@ -123,6 +123,13 @@ def load_tasks(
     return Tasks(rows, source, skipped.count, tuple(skipped.reasons))
 
 
+def load_held_out(path_or_name: str | os.PathLike[str], *, split: str | None = None, **options: Any) -> Tasks:
+    """`load_tasks` for rows that are held out: of a folder or Hub name the split `validation`, unless another is named."""
+    if split is None and not Path(path_or_name).expanduser().is_file():
+        split = "validation"
+    return load_tasks(path_or_name, split=split, **options)
+
+
 def files_read(name: str, split: str | None = None) -> list[Path]:
     """Files that the rows of a path come from: itself, or of a folder those of `split` and of the usual splits."""
     path = Path(name).expanduser()
@@ -207,7 +214,7 @@ def _chat_row(turns: Any, columns: _Columns) -> Row:
     if last is None:
         raise _BadRowError(f"{column!r} has no assistant turn, so there is no completion")
     completion = messages[last]["content"]
-    if not completion.strip():
+    if columns.references and not completion.strip():
         raise _BadRowError(f"empty completion (last assistant turn of {column!r})")
     before = messages[:last]
     return Row(_last_of_user(before), completion, before)
@@ -239,7 +246,7 @@ def _text(value: Any, where: str) -> str:
 def _missing(column: str, record: dict[str, Any]) -> str:
     names = [str(name) for name in record]
     shown = ", ".join(names[:_KEPT_COLUMNS]) + (", ..." if len(names) > _KEPT_COLUMNS else "")
-    return f"no column {column!r}; found: {shown or 'none'}"
+    return f"no column {column!r}; found: {shown or 'none'} (--prompt-column and --completion-column name others)"
 
 
 def _kind(value: Any) -> str:

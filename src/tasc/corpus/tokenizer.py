@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasc.errors import TokenizerError
+from tasc.errors import TokenizerError, first_line
 from tasc.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -52,12 +52,12 @@ def load_tokenizer(name_or_path: "str | os.PathLike[str] | PreTrainedTokenizerFa
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError, TypeError, AttributeError) as error:
-        raise TokenizerError(f"{name}: no tokenizer could be loaded ({_first_line(error)})") from error
+        raise TokenizerError(f"{name}: no tokenizer could be loaded ({first_line(error)})") from error
     except Exception as error:
         # the Rust side raises bare Exception for a damaged tokenizer.json
         if type(error) is not Exception:
             raise
-        raise TokenizerError(f"{name}: tokenizer.json is damaged ({_first_line(error)}); download it again") from error
+        raise TokenizerError(f"{name}: tokenizer.json is damaged ({first_line(error)}); download it again") from error
     if not getattr(tokenizer, "is_fast", False):
         raise TokenizerError(
             f"{name}: {type(tokenizer).__name__} is not a fast tokenizer; save a tokenizer.json for it with "
@@ -150,10 +150,6 @@ def _canonical_model(model: dict[str, Any]) -> dict[str, Any]:
 def _merge_pairs(merges: Iterable[str | list[str]]) -> Iterable[list[str]]:
     for merge in merges:
         yield merge.split(" ", 1) if isinstance(merge, str) else merge
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def spelling_classes(tokenizer: "PreTrainedTokenizerFast") -> NDArray[np.int32]:

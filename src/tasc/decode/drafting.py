@@ -46,7 +46,7 @@ class Drafting:
         record: a JSONL log to append each request to, or a function that takes the requests of a batch.
 
     Attributes:
-        requests: statistics of the last call's rows, in their order.
+        requests: statistics of the rows of the last batch, in their order.
 
     Raises:
         OptionError: a value out of range, or n-grams are missing that the drafter was built with.
@@ -148,7 +148,8 @@ class Drafting:
                 self.record(recorded)
             else:
                 append_log(self.record, recorded, about=self._about())
-        return [RequestStats.of(row) for row in rows]
+        self.requests = [RequestStats.of(row) for row in rows]
+        return self.requests
 
     def _about(self) -> dict[str, Any]:
         cost = (self.cost or (self._control and self._control.cost)) or StepCost.default()

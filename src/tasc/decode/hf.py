@@ -70,7 +70,7 @@ class Speculative(Drafting):
         after = None if streamer is None else _Streamed(streamer, rows, pad_id)
         with torch.inference_mode():
             speculate(forward, rows, choice, control, pad_id=pad_id, after_pass=after)
-        self.requests = self.finish(rows)
+        self.finish(rows)
         if streamer is not None:
             streamer.end()
         longest = max(len(row.ids) for row in rows)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasc.corpus import fingerprint, load_tokenizer
 from tasc.corpus.tokenizer import BASE_FOLDER
-from tasc.errors import FingerprintError, ModelError, OptionError
+from tasc.errors import FingerprintError, ModelError, OptionError, first_line
 from tasc.vocab.tokenizer import load_base_tokenizer
 from tasc.vocab.vocabulary import FILE_NAME as ENRICHED_FILE
 from tasc.vocab.vocabulary import EnrichedVocabulary
@@ -132,8 +132,7 @@ def _load(name: str, dtype: "torch.dtype | str", trust_remote_code: bool) -> Any
             name, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{name}: no model could be loaded ({first})") from error
+        raise ModelError(f"{name}: no model could be loaded ({first_line(error)})") from error
     model, loading = loaded
     missing = sorted(loading["missing_keys"])
     if missing:
@@ -158,7 +157,7 @@ def _check_name(name: str) -> None:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"{name}: no config.json; pass a folder that 'tasc train' or save_pretrained wrote")
-    elif path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+    elif path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise ModelError(f"{name}: no such folder; pass a checkpoint folder or a Hub name like owner/model")
 
 

@@ -29,6 +29,7 @@ from tasc.errors import ModelError, OptionError
 from tasc.vocab.vocabulary import FILE_NAME, EnrichedVocabulary
 
 MOST_MEMORY = 1 << 24
+NO_STAGES = "vLLM 0.32 has no drafts with pipeline stages; use --tensor-parallel-size or --data-parallel-size, or serve without a drafter"
 MAX_DRAFT = 24  # of a drafter that was not tuned; rows are not padded to the longest draft here
 
 
@@ -163,6 +164,9 @@ class Proposer:
         options = ServeOptions.of((vllm_config.additional_config or {}).get("tasc"))
         model = vllm_config.model_config
         _check_model(model)
+        parallel = vllm_config.parallel_config
+        if parallel.pipeline_parallel_size > 1:
+            raise OptionError(NO_STAGES)
         drafters, vocabulary = load_drafters(options, model.model, model.get_vocab_size(), model.tokenizer)
         self.options, self._names = options, list(drafters)
         served = [model.served_model_name] if isinstance(model.served_model_name, str) else model.served_model_name
@@ -182,8 +186,7 @@ class Proposer:
         _warm_up(self._drafts)
         if vllm_config.device_config.device_type == "cpu":
             repair_sampling()
-        # all ranks of the last stage draft the same; one of them counts
-        parallel = vllm_config.parallel_config
+        # all ranks draft the same; one of them counts
         self._metrics = Metrics() if parallel.rank % parallel.tensor_parallel_size == 0 else None
 
     def load_model(self, *_: Any, **__: Any) -> None:

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from tasc.draft.cost import StepCost
-from tasc.errors import MissingExtraError, ModelError, OptionError
+from tasc.errors import MissingExtraError, ModelError, OptionError, first_line
 
 TOKENS, BATCH_SIZES, CONTEXTS = (1, 2, 4, 8, 16, 25), (1, 8, 32), (64, 256)
 # of one row, its share of starting requests included: measured with a proposer fed as vLLM feeds it (dev/LOG.md)
@@ -82,7 +82,7 @@ def profile_vllm(
             )  # fmt: skip
     except (ValueError, RuntimeError, OSError) as error:
         raise ModelError(
-            f"{model}: vLLM did not start ({str(error).splitlines()[0]}); its log says why, and where memory is short on a CPU "
+            f"{model}: vLLM did not start ({first_line(error)}); its log says why, and where memory is short on a CPU "
             "VLLM_CPU_KVCACHE_SPACE=1 asks for less"
         ) from error
     longest = llm.llm_engine.model_config.max_model_len

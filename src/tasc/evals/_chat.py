@@ -65,11 +65,11 @@ class ChatEndpoint:
         )
 
     def _post(self, body: Mapping[str, Any]) -> bytes:
-        headers = {"Content-Type": "application/json"}
-        if self.api_key:
-            headers["Authorization"] = f"Bearer {self.api_key}"
         address = self.url.rstrip("/") + "/chat/completions"
+        headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(address, json.dumps(body).encode(), headers, method="POST")
+        if self.api_key:  # not for whoever the endpoint may redirect to
+            request.add_unredirected_header("Authorization", f"Bearer {self.api_key}")
         with urllib.request.urlopen(request, timeout=self.timeout_s) as response:
             return response.read()
 

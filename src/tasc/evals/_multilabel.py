@@ -26,7 +26,10 @@ def read_labels(path: str | Path) -> frozenset[str]:
         content = read_json(source)
         labels = list(content.values()) if isinstance(content, dict) else content
     else:
-        labels = [line.strip() for line in source.read_text(encoding="utf-8").splitlines() if line.strip()]
+        try:
+            labels = [line.strip() for line in source.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except UnicodeDecodeError as error:
+            raise DataError(f"{source}: not UTF-8 at byte {error.start}; write the file again") from error
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
         raise DataError(f"{source}: expected labels as text, in a JSON list, a JSON object or one a line")
     return frozenset(label.strip() for label in labels)

@@ -11,7 +11,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -250,8 +250,17 @@ def _ask_all(questions: Sequence[tuple[str, JudgeItem]], judge: Judge) -> Iterab
     executor = ThreadPoolExecutor(judge.concurrency, thread_name_prefix="judge")
     try:
         futures = [executor.submit(_ask, endpoint, judge, key, item) for key, item in questions]
-        for future in as_completed(futures):
-            yield future.result()
+        given: set[Future[Verdict]] = set()
+        try:
+            for future in as_completed(futures):
+                given.add(future)
+                yield future.result()
+        except Exception:  # no further question is asked; what is under way is answered, and kept
+            executor.shutdown(cancel_futures=True)
+            for future in futures:
+                if future not in given and not future.cancelled() and future.exception() is None:
+                    yield future.result()
+            raise
     finally:
         executor.shutdown(cancel_futures=True)
 
@@ -292,7 +301,7 @@ def _read(path: Path) -> dict[str, Verdict]:
 def _append(path: Path, verdict: Verdict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(verdict), ensure_ascii=False) + "\n")
+        file.write(json.dumps(asdict(verdict)) + "\n")  # escaped: an answer may end within a character
 
 
 def _check(items: Sequence[JudgeItem], judge: Judge) -> None:

@@ -85,6 +85,12 @@ def _row(line: str, place: str) -> Prediction:
     for name in ("prompt", "completion", "reference"):
         if not isinstance(value, dict) or not isinstance(value.get(name), str):
             raise DataError(f"{place}: no text in {name!r}; a row needs prompt, completion and reference")
+        try:
+            value[name].encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"{place}: {name!r} is no valid Unicode text; make the file again with 'tasc generate'"
+            ) from None
     numbers = {name: value.get(name) for name in ("tokens", "passes", "ms")}
     for name, number in numbers.items():
         if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):

@@ -4,7 +4,6 @@ A statistic is a function of row weights: weights of one give the value itself, 
 of that resample. So a metric's value and its interval always come from the same arithmetic, micro-averaged ones too.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -209,11 +208,10 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     """
     if trials == 0:
         return 0.0, 1.0
-    z, share = 1.959963984540054, successes / trials
-    centre = share + z * z / (2 * trials)
-    spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    from scipy.stats import binomtest
+
+    low, high = binomtest(successes, trials).proportion_ci(0.95, method="wilson")
+    return float(low), float(high)
 
 
 def kendall_tau(x: ArrayLike, y: ArrayLike) -> Correlation:

@@ -11,7 +11,6 @@ from tasc.draft import Drafter
 from tasc.files import write_json
 
 FORMAT, VERSION = "tasc-export", 1
-_CHUNK = 1 << 20
 
 
 def write_sidecar(
@@ -93,8 +92,5 @@ def write_about(
 
 def sha256(path: str | os.PathLike[str]) -> str:
     """Of a file's content, in hexadecimal digits."""
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

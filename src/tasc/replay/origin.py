@@ -3,6 +3,7 @@
 The one file of this room that reads tokenizers; the others know ids only.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 def vocabulary_of(drafter: Drafter, path: Path, given: str | None) -> EnrichedVocabulary | None:
     """The n-grams that the drafter of a file speaks: those given, or those it was built with; None for base ids."""
     folder = given or drafter.origin.vocabulary
+    if not folder and drafter.origin.enriched:
+        raise VocabularyError(f"{path} speaks n-grams and does not say which; pass their folder as --vocab")
     if not folder:
         return None
     try:
@@ -76,6 +79,7 @@ def tokenizer_of(
 def log_of(path: Path, drafter: Drafter) -> Log:
     """A log that holds requests, recorded with the drafter's tokenizer and n-grams."""
     log = read_log(path)
+    log = replace(log, requests=[request for request in log.requests if request.output_ids])  # the others show nothing
     if not log.requests:
         raise DataError(f"{path}: no recorded request; record a run with 'tasc generate --record'")
     if other := other_ids(log.about, ids_of(drafter)):

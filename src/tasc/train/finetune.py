@@ -7,6 +7,7 @@ Source: TASC (arXiv 2602.24174, section 3.1 and its appendix on training).
 """
 
 import dataclasses
+import hashlib
 import math
 import os
 import time
@@ -356,6 +357,7 @@ class Run:
             lr_scheduler_type="linear",
             bf16=loading.computes_in_bf16(self.options),
             logging_steps=1,
+            logging_nan_inf_filter=False,  # it would show a loss that is not finite as 0
             eval_strategy="steps" if evaluates else "no",
             eval_steps=self.options.eval_every or every,
             save_strategy="steps",
@@ -470,4 +472,6 @@ def _identity(
         "tokenizer": fingerprint(tokenizer),
         "bf16": loading.computes_in_bf16(options),
     }
+    if jinja := make_template(tokenizer, options.template).chat_template:
+        made_from["chat_template"] = hashlib.sha256(jinja.encode()).hexdigest()
     return loading.identity_of(model) | made_from | options.deciding()

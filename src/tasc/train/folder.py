@@ -98,7 +98,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
-            if not lock(descriptor, wait=False):
+            if lock(descriptor, wait=False) is False:
                 raise OptionError(f"another run is at work in {self.path}; wait for its end, or choose another folder")
             try:
                 yield

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 from transformers.utils import logging
 
 from tasc.corpus import fingerprint, load_tokenizer
-from tasc.errors import MissingExtraError, ModelError, OptionError, TokenizerError
+from tasc.errors import MissingExtraError, ModelError, OptionError, TokenizerError, first_line
 from tasc.train.adapters import cast_parameters
 from tasc.train.options import Options
 
@@ -137,8 +137,7 @@ def _explained(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        first_line = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ModelError(f"{name} cannot be loaded as a causal language model: {first_line}") from error
+        raise ModelError(f"{name} cannot be loaded as a causal language model: {first_line(error)}") from error
 
 
 def _load_4bit(model: ModelLike, options: Options) -> PreTrainedModel:

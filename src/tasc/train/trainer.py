@@ -23,6 +23,7 @@ from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from tasc.errors import ModelError
 from tasc.train.adapters import load_trainable_state, trainable_state
 from tasc.train.examples import Examples, PlannedVisits, collate
 from tasc.train.folder import mark_complete
@@ -170,6 +171,10 @@ class Recorder(TrainerCallback):
         logs = logs or {}
         record: dict[str, Any] = {"step": state.global_step, "epoch": round(self._visits(state) / self.n_rows, 4)}
         if "loss" in logs:
+            if not math.isfinite(logs["loss"]):
+                raise ModelError(
+                    f"the loss is not finite at step {state.global_step}; train with a lower learning rate, now {args.learning_rate:g}"
+                )
             record |= {"loss": logs["loss"], "lr": logs["learning_rate"], "grad_norm": logs.get("grad_norm")}
             record["tokens_per_s"] = round(self._rate(), 1)
         elif "eval_loss" in logs:

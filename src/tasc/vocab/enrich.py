@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tasc.corpus import Tasks, TokenCorpus, load_tasks, load_tokenizer
+from tasc.corpus import Tasks, TokenCorpus, load_held_out, load_tasks, load_tokenizer
 from tasc.corpus.variability import renyi_entropy
 from tasc.errors import DataError, OptionError, TokenizerError
 from tasc.progress import Progress, silent
@@ -62,7 +62,7 @@ class EnrichReport:
         train: on the outputs that were mined.
         eval: on the held-out outputs, if any were given.
         h2_nats: Renyi entropy of order 2 of the training outputs' tokens, before and after merging.
-        seconds: per stage: encode, mine, write.
+        seconds: per stage: encode, warm_up (of compiled code), mine, merge, write.
         prompt_drift: texts whose tokenisation changed; 0 unless the style is "added-tokens".
         curve: expected decoding cost by budget, for an automatic budget.
         reason: why this budget.
@@ -116,7 +116,7 @@ def enrich(
         n_max: longest n-gram, in current tokens, that one merge of Algorithm 1 makes.
         method: "paper" for Algorithm 1, "best" for shorter outputs at the same budget.
         pcs: n-grams with a Prefix Collision Score of this or more are left out; None leaves none out.
-        eval_tasks: held-out rows to report on, and to choose an automatic budget by.
+        eval_tasks: held-out rows to report on, and to choose an automatic budget by; of a folder its split `validation`.
         out: folder for the enriched tokenizer; nothing is written without it.
         style: "vocabulary", or the paper's "added-tokens" for comparison.
         grid: the budgets that an automatic one is chosen from.
@@ -129,7 +129,7 @@ def enrich(
     if out is not None and any(file for pattern in WEIGHTS for file in Path(out).glob(pattern)):
         raise OptionError(f"{out} holds a model, whose tokenizer would be replaced; choose another folder")
     tasks = load_tasks(data) if isinstance(data, str | Path) else data
-    held_out = load_tasks(eval_tasks) if isinstance(eval_tasks, str | Path) else eval_tasks
+    held_out = load_held_out(eval_tasks) if isinstance(eval_tasks, str | Path) else eval_tasks
     base = load_tokenizer(tokenizer)
     name = base.name_or_path or ""
     if holds_ngrams(name):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tasc._numba import interrupts_wait
 from tasc.corpus import TokenCorpus
-from tasc.errors import OptionError
+from tasc.errors import DataError, OptionError
 from tasc.vocab import _mining as kernels
 
 Accept = Callable[[tuple[int, ...]], bool]
@@ -66,6 +66,7 @@ def mine(
 
     Raises:
         OptionError: an option is out of range.
+        DataError: 2^31 tokens or more, or a row that occurs so often.
 
     Examples:
         >>> corpus = TokenCorpus.from_rows([[1, 2, 3], [1, 2, 4]])
@@ -180,6 +181,11 @@ class _Miner:
 def separated(corpus: TokenCorpus, counts: NDArray[np.int64] | None) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Rows with a separator before, between and after them, and each position's row weight."""
     n_rows = len(corpus)
+    most = np.iinfo(np.int32).max
+    if corpus.tokens.size + n_rows >= most or (counts is not None and np.max(counts, initial=0) > most):
+        raise DataError(
+            f"the miner takes rows of less than {most:,} tokens in all, each at most {most:,} times; mine a sample"
+        )
     offsets = np.asarray(corpus.offsets)
     row_of = np.repeat(np.arange(n_rows), np.diff(offsets))
     tokens = np.full(corpus.tokens.size + n_rows + 1, kernels.SEPARATOR, np.int32)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tasc.corpus import TokenCorpus
-from tasc.errors import FingerprintError, VocabularyError
+from tasc.errors import DataError, FingerprintError, VocabularyError
 from tasc.files import read_json, write_json
 from tasc.vocab import _kernels
 from tasc.vocab._trie import Trie, build_trie, flatten
@@ -222,7 +222,7 @@ class EnrichedVocabulary:
             return _from_json(read_json(path))
         except FileNotFoundError:
             raise VocabularyError(f"{path}: no such file; make one with 'tasc enrich'") from None
-        except (KeyError, TypeError, ValueError, VocabularyError) as error:
+        except (KeyError, TypeError, ValueError, DataError, VocabularyError) as error:
             raise VocabularyError(f"{path}: damaged ({error}); make it again with 'tasc enrich'") from error
 
 
