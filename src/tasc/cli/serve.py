@@ -298,9 +298,8 @@ def _metrics_folder() -> str:
     for _ in range(10):
         folder = Path(tempfile.mkdtemp(prefix=METRICS))
         descriptor, locked = _lock_of(folder)
-        if (
-            descriptor is not None and locked is not False and folder.exists()
-        ):  # not removed by a server that started before it was locked
+        # it may have been removed by a server that started before it was locked
+        if descriptor is not None and locked is not False and folder.exists():
             os.set_inheritable(descriptor, True)
             return str(folder)
         shutil.rmtree(folder, ignore_errors=True)
