@@ -248,6 +248,14 @@ def test_errors_are_one_line(outputs, data, tmp_path):
         assert result.stdout == ""
 
 
+def test_what_does_not_fit_is_said_before_the_model_is_run(run_folder, data, outputs, tmp_path, monkeypatch):
+    monkeypatch.setattr("tasc.decode.timing.generate", lambda *_, **__: pytest.fail("the model was run"))
+    write_predictions(tmp_path / "short.jsonl", read_predictions(outputs)[:2])
+    for against, says in ((tmp_path / "none.jsonl", "No such file"), (tmp_path / "short.jsonl", "has 2 rows")):
+        args = ["--model", run_folder, "--data", data, "--against", against]
+        assert says in tasc("eval", "--metric", "exact", *args, code=1).stderr
+
+
 def test_an_interrupted_generate_leaves_no_file(run_folder, data, tmp_path, monkeypatch):
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt

@@ -89,9 +89,11 @@ def command(
             skip_bad=skip_bad,
             limit=limit,
         )
-    if predictions is not None:
-        rows, speed = _from_file(predictions, tasks, limit)
-    else:
+    rows, speed = ([], {}) if predictions is None else _from_file(predictions, tasks, limit)
+    # read before the model is run, so that nothing is lost if it does not fit
+    prompts = [row.prompt for row in rows] if tasks is None else tasks.prompts
+    other = None if against is None else _same_rows(against, read_predictions(against)[:limit], prompts)
+    if predictions is None:
         loaded = load_model(str(model), device=device, dtype=dtype, trust_remote_code=trust_remote_code)
         done = generating.run(
             loaded, tasks, batch_size=batch_size, max_new_tokens=max_new_tokens, template=template, repeats=repeats
@@ -99,7 +101,6 @@ def command(
         rows, speed = generating.predictions_of(tasks, done), done.speed()
     if output is not None:
         write_predictions(output, rows)
-    other = None if against is None else _same_rows(against, read_predictions(against)[:limit], rows)
     report = {"model": model, "data": data, "predictions": predictions, "metric": metric, "n": len(rows)}
     report |= _quality(scorer, rows, other, resamples=resamples, seed=seed) | speed
     if judge_url is not None:
@@ -133,12 +134,12 @@ def _from_file(path: Path, tasks: "Tasks | None", limit: int | None) -> tuple[li
     return rows, speed_of(rows) | {"adoption": None}
 
 
-def _same_rows(path: Path, other: list["Prediction"], rows: list["Prediction"]) -> list["Prediction"]:
+def _same_rows(path: Path, other: list["Prediction"], prompts: list[str]) -> list["Prediction"]:
     from tasc.errors import DataError
 
-    if [row.prompt for row in other] != [row.prompt for row in rows]:
+    if [row.prompt for row in other] != prompts:
         raise DataError(
-            f"{path} has {len(other)} rows, the model under test {len(rows)}: both must answer the same prompts in the "
+            f"{path} has {len(other)} rows, the model under test {len(prompts)}: both must answer the same prompts in the "
             "same order; make it again with 'tasc generate' on the same data"
         )
     return other
