@@ -13,7 +13,7 @@ from tasc.decode import speculative
 from tasc.draft import Drafter, Options, Origin
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
-from tasc.draft.recorded import Log, append_log
+from tasc.draft.recorded import Log, Recorded, append_log
 from tasc.errors import DataError
 from tasc.replay import replay
 from tasc.replay.origin import options_of
@@ -173,6 +173,11 @@ def test_a_log_gives_the_passes_of_its_run(place, tmp_path):
     assert report["max_draft"] == 5
     shorter = report_of("--log", "run.jsonl", "--max-draft", "1")["results"][0]
     assert (shorter["same_passes"], shorter["tokens_per_pass"] <= 2) == (False, True)
+
+    append_log(tmp_path / "empty.jsonl", [Recorded((5,), (), (), (), 40)], about=about)  # a request that got no token
+    assert "no recorded request" in tasc_replay("--log", "empty.jsonl").stderr
+    append_log(tmp_path / "empty.jsonl", run.requests, about=about)
+    assert report_of("--log", "empty.jsonl")["recorded"] == report["recorded"]
 
     append_log(tmp_path / "other.jsonl", run.requests, about={"fingerprint": "sha256:other"})
     refused = tasc_replay("--log", "other.jsonl")

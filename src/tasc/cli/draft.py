@@ -211,7 +211,7 @@ def _add_log(
     from tasc.replay.origin import log_of
 
     requests = log_of(log, drafter).requests[:limit]
-    done = [r for r in requests if r.output_ids and (r.output_ids[-1] == drafter.eos_id or not _at_limit(r))]
+    done = [r for r in requests if r.output_ids[-1] == drafter.eos_id or not _at_limit(r)]
     if not done:
         raise DataError(f"{log}: no finished request among {len(requests)}; record a run with 'tasc generate --record'")
     rows = [(request.prompt_ids, request.output_ids) for request in done]

@@ -123,12 +123,12 @@ def _log_rows(path: Path, drafter: "Drafter", limit: int | None) -> tuple[dict[s
     from tasc.replay.origin import curve_of, log_of
 
     log = log_of(path, drafter)
-    requests = [request for request in log.requests[:limit] if request.output_ids]
+    requests = log.requests[:limit]
     rows = {
         "prompts": TokenCorpus.from_rows(request.prompt_ids for request in requests),
         "outputs": TokenCorpus.from_rows(request.output_ids for request in requests),
         "limits": [request.limit for request in requests],
-        "batch_size": 1 + max((request.slot for request in requests), default=0),
+        "batch_size": 1 + max(request.slot for request in requests),
         "cost": curve_of(log, path),
     }
     return rows, {"requests": len(requests)}

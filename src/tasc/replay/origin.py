@@ -77,9 +77,9 @@ def tokenizer_of(
 
 
 def log_of(path: Path, drafter: Drafter) -> Log:
-    """A log that holds requests, recorded with the drafter's tokenizer and n-grams."""
+    """A log that holds requests with outputs, and those alone, recorded with the drafter's tokenizer and n-grams."""
     log = read_log(path)
-    log = replace(log, requests=[request for request in log.requests if request.output_ids])  # the others show nothing
+    log = replace(log, requests=[request for request in log.requests if request.output_ids])
     if not log.requests:
         raise DataError(f"{path}: no recorded request; record a run with 'tasc generate --record'")
     if other := other_ids(log.about, ids_of(drafter)):
