@@ -56,6 +56,13 @@ def test_a_run_folder_brings_its_ngrams(run_folder):
         assert loaded.tokenizer.decode([expected.base_size + k]) == base.decode(list(ids))
 
 
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this build of torch has no MKL")
+def test_weights_are_laid_out_for_passes_over_a_few_tokens(run_folder):
+    head = load_model(run_folder, device="cpu").model.get_output_embeddings()
+    assert head.weight.t().is_contiguous()
+    assert not head.weight.is_contiguous()
+
+
 def test_a_model_without_ngrams(copy):
     (copy / "enriched.json").unlink()
     assert load_model(copy, device="cpu").vocabulary is None

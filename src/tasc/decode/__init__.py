@@ -1,6 +1,7 @@
 """Decoding: with and without drafts, batched, with passes and time counted."""
 
 from tasc.decode.compare import Comparison, compare
+from tasc.decode.cpu import lay_out_for_cpu
 from tasc.decode.drafting import Drafting, check_drafter
 from tasc.decode.generate import Generated, generate
 from tasc.decode.hf import Speculative, speculative
@@ -25,6 +26,7 @@ __all__ = [
     "device_name",
     "end_ids",
     "generate",
+    "lay_out_for_cpu",
     "load_model",
     "measure",
     "pick_device",

@@ -8,6 +8,7 @@ import torch
 
 from tasc.decode._signature import arguments_of, cache_name
 from tasc.decode.cache import RowCache, cache_layers
+from tasc.decode.cpu import with_grouped_attention
 from tasc.draft.verify import Planned
 from tasc.errors import ModelError
 
@@ -185,13 +186,14 @@ class Forward:
         options: dict[str, Any] = {self.target.cache_name: self.cache}
         if self.target.keeps_logits:
             options["logits_to_keep"] = n_logits
-        output = self.target.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            use_cache=True,
-            **options,
-        )
+        with with_grouped_attention():
+            output = self.target.model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                use_cache=True,
+                **options,
+            )
         return output.logits if self.target.keeps_logits else output.logits[:, -n_logits:]
 
     def _causal(self, start: int, width: int) -> torch.Tensor:

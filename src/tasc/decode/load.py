@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasc.corpus import fingerprint, load_tokenizer
 from tasc.corpus.tokenizer import BASE_FOLDER
+from tasc.decode.cpu import lay_out_for_cpu
 from tasc.errors import FingerprintError, ModelError, OptionError, first_line
 from tasc.vocab.tokenizer import load_base_tokenizer
 from tasc.vocab.vocabulary import FILE_NAME as ENRICHED_FILE
@@ -24,7 +25,7 @@ class LoadedModel:
     """A model ready for decoding.
 
     Attributes:
-        model: in evaluation mode, on its device.
+        model: in evaluation mode, on its device, its weights laid out for passes over a few tokens (`lay_out_for_cpu`).
         tokenizer: the tokenizer of the same folder or Hub name.
         vocabulary: its n-grams; None for a model without any.
         name: what was loaded.
@@ -61,7 +62,7 @@ def load_model(
     if vocabulary is not None:
         _check_base(vocabulary, Path(name))
         check_vocabulary(vocabulary, tokenizer, source=name)
-    return LoadedModel(model.to(chosen).eval(), tokenizer, vocabulary, name)
+    return LoadedModel(lay_out_for_cpu(model.to(chosen).eval()), tokenizer, vocabulary, name)
 
 
 def pick_device(device: str = "auto") -> str:
