@@ -60,11 +60,31 @@ def test_added_tokens_style_warns_of_changed_prompts(files):
     assert "tokenised differently" in result.stderr
 
 
+def test_without_held_out_rows_a_tenth_of_the_data_chooses_the_budget(files):
+    row = '{{"prompt": "p{0}", "completion": "intent: play_music, slot fills: {{artist: band {1}}}"}}\n'
+    (files / "train.jsonl").write_text("".join(row.format(k, k % 5) for k in range(600)))
+    result = run(files, "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["added"] > 0
+    assert report["budget"]["curve"]
+    shares = [report[part]["tokens_before"] for part in ("train", "eval")]
+    assert 0.05 < shares[1] / sum(shares) < 0.15
+
+
+def test_no_ngrams_are_said(files):
+    rows = [{"prompt": f"p{k}", "completion": "ab"[k % 2]} for k in range(60)]
+    (files / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = run(files, "--budget", "5")
+    assert result.exit_code == 0, result.output
+    assert "no n-gram was added" in " ".join(result.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
         (["--budget", "many"], "--budget must be a number"),
-        (["--budget", "auto"], "pass --eval"),
+        (["--limit", "30"], "too few rows to hold out 20 that choose a budget; pass --eval"),
         (["--budget", "5", "--pcs", "high"], "--pcs must be a threshold"),
         (["--budget", "5", "--method", "magic"], "'paper' or 'best'"),
         (["--budget", "5", "--style", "magic"], "style must be"),

@@ -103,6 +103,16 @@ def test_eval_of_a_file(outputs):
     assert (report["ms_per_output"], report["passes_per_output"], report["adoption"]) == (2.0, 4.0, None)
 
 
+def test_a_file_without_references_is_no_score(outputs, tmp_path):
+    rows = read_predictions(outputs)
+    part = tmp_path / "part.jsonl"
+    write_predictions(
+        part, [Prediction(row.prompt, row.completion, "" if k < 2 else row.reference) for k, row in enumerate(rows)]
+    )
+    result = tasc("eval", "--predictions", part, "--metric", "exact", code=1)
+    assert f"2 of {len(rows)} rows have no reference; pass them with --data" in " ".join(result.stderr.split())
+
+
 def test_eval_for_people(outputs):
     shown = tasc("eval", "--predictions", outputs, "--metric", "exact").stdout
     assert "exact_match" in shown
@@ -206,6 +216,16 @@ def test_files_of_the_model_that_is_read_are_not_written(run_folder, data):
         ):
             assert "is read, and would be" in refused(*words, "-o", path)
         assert path.read_bytes() == before
+
+
+def test_a_column_of_chats_by_another_name(run_folder, tmp_path):
+    turns = [{"role": "user", "content": "wake me"}, {"role": "assistant", "content": FRAMES[0]}]
+    path, out = tmp_path / "chats.jsonl", tmp_path / "out.jsonl"
+    path.write_text(json.dumps({"turns": turns}) + "\n")
+    options = ["--messages-column", "turns", "--template", "plain", "--max-new-tokens", 3]
+    tasc("generate", "--model", run_folder, "--data", path, "--output", out, *options)
+    assert read_predictions(out)[0].reference == FRAMES[0]
+    tasc("eval", "--model", run_folder, "--data", path, "--metric", "exact", *options)
 
 
 def test_prompts_alone_are_answered(run_folder, tmp_path):

@@ -150,6 +150,12 @@ def test_profile(folder, tmp_path):
     assert "3 tokens" in tasc_(*common).output
 
 
+def test_contexts_that_do_not_fit_are_said(folder):
+    result = tasc_("profile", "--model", folder, "--tokens", "1", "--contexts", "8,100000", "--repeats", 1, "--json")
+    assert json.loads(result.stdout)["contexts"] == [8]
+    assert "contexts of 100000 tokens do not fit" in " ".join(result.stderr.split())
+
+
 def test_profile_wrong_usage(folder):
     assert "whole numbers" in tasc_("profile", "--model", folder, "--tokens", "1,x", code=2).output
     assert "must begin with 1" in tasc_("profile", "--model", folder, "--tokens", "2,4", code=1).output

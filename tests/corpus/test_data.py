@@ -185,7 +185,6 @@ def test_only_the_first_reasons_are_kept(tmp_path):
         (b"prompt,completion\na,b,c\n", "a.csv:2: more cells than the header has columns"),
         (b"prompt,completion\na,\xff\n", "a.csv:2: 'completion' is not valid Unicode text"),
         (b'prompt,completion\na,"b"c\n', "a.csv:2: broken CSV"),
-        (b"prompt;completion\na;b\n", "a.csv:2: no column 'prompt'; found: prompt;completion"),
     ],
 )
 def test_bad_csv(tmp_path, content, reason):
@@ -203,6 +202,46 @@ def test_bad_parquet(tmp_path):
         load_tasks(path)
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(DataError, match=r"a\.parquet: damaged Parquet file"):
+        load_tasks(path)
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs")])
+def test_csv_with_other_separators(tmp_path, separator, name):
+    path = write_lines(tmp_path / "a.csv", f"prompt{separator}completion", f"a{separator}b")
+    with pytest.raises(DataError, match=rf"a\.csv:1: its columns are parted by {name} .* expected commas"):
+        load_tasks(path, skip_bad=True)
+
+
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b"\n\n  "])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_array_of_rows(tmp_path, before, compressed):
+    path = tmp_path / ("a.json.gz" if compressed else "a.json")
+    content = (
+        before
+        + json.dumps([{"prompt": "a", "completion": "b\n"}, {"prompt": "c", "completion": "d"}], indent=2).encode()
+    )
+    path.write_bytes(gzip.compress(content) if compressed else content)
+    assert load_tasks(path).rows == (Row("a", "b\n"), Row("c", "d"))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b'[{"prompt": "a", "completion": "b"},\n 7]', "a.json: row 2: expected a JSON object, found int"),
+        (b'[{"prompt": "a", "completion": ""}]', "a.json: row 1: empty completion"),
+        (
+            b'[{"prompt": "a",\n "completion": "b"}',
+            r"a.json:2: broken JSON array \(Expecting ',' delimiter, character 20\)",
+        ),
+        (b'[{"prompt": "\xff", "completion": "b"}]', r"a.json: not UTF-8 \(byte 14\)"),
+        (b"[" * 100_000, "a.json: broken JSON array"),
+        (b"[]", "a.json: empty, no rows"),
+    ],
+)
+def test_a_bad_array(tmp_path, content, reason):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=reason):
         load_tasks(path)
 
 

@@ -34,6 +34,8 @@ def _refuse_file_as_folder(path: Path) -> None:
         raise typer.BadParameter(f"{taken} is a file; pass a folder, or another name")
 
 
+OUT = ("-o", "--out", "--output")  # of every verb that writes
+
 ModelOption = Annotated[
     str, typer.Option("--model", "-m", help="Checkpoint folder (what `tasc train` wrote) or Hub name.")
 ]
@@ -58,5 +60,6 @@ TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run Pyth
 SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Leave unusable rows out and count them.")]
 PromptColumnOption = Annotated[str, typer.Option(help="Column of the prompt.")]
 CompletionColumnOption = Annotated[str, typer.Option(help="Column of the reference completion.")]
+MessagesColumnOption = Annotated[str, typer.Option(help="Column of the chats.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 PlotOption = Annotated[Path | None, typer.Option(callback=_svg, help="Also draw a figure into this SVG file.")]

@@ -26,7 +26,7 @@ def command(
     ] = None,
     prompt_column: Annotated[str, typer.Option(help="Column of the prompts.")] = "prompt",
     completion_column: Annotated[str, typer.Option(help="Column of the completions.")] = "completion",
-    messages_column: Annotated[str, typer.Option(help="Column of the chats.")] = "messages",
+    messages_column: options.MessagesColumnOption = "messages",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out and count them.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Use the first N rows of DATA only.")] = None,
     n_max: Annotated[int, typer.Option("--nmax", min=2, max=16, help="Longest n-gram of the mining run.")] = 4,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tasc.cli import _options as options
 from tasc.cli._console import console, emit, progress
 from tasc.errors import OptionError
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def command(
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Run folder; default: a new one, runs/demo-TIME.")
+        Path | None, typer.Option(*options.OUT, help="Run folder; default: a new one, runs/demo-TIME.")
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Every stage in under a minute; its quality and speed-up mean nothing.")

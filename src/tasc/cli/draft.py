@@ -28,8 +28,7 @@ app = typer.Typer(
 )
 
 FileArgument = Annotated[Path, typer.Argument(help="Drafter file.")]
-OutOption = Annotated[Path, typer.Option("-o", "--out", callback=options.file_to_write, help="Drafter file to write.")]
-MessagesColumnOption = Annotated[str, typer.Option(help="Column of the chats.")]
+OutOption = Annotated[Path, typer.Option(*options.OUT, callback=options.file_to_write, help="Drafter file to write.")]
 
 
 @app.command("build")
@@ -53,7 +52,7 @@ def build(
     split: options.SplitOption = None,
     prompt_column: options.PromptColumnOption = "prompt",
     completion_column: options.CompletionColumnOption = "completion",
-    messages_column: MessagesColumnOption = "messages",
+    messages_column: options.MessagesColumnOption = "messages",
     skip_bad: options.SkipBadOption = False,
     limit: options.LimitOption = None,
     as_json: options.JsonOption = False,
@@ -148,8 +147,7 @@ def update(
     out: Annotated[
         Path | None,
         typer.Option(
-            "-o",
-            "--out",
+            *options.OUT,
             callback=options.file_to_write,
             help="Drafter file to write. Default: FILE itself, atomically.",
         ),
@@ -163,7 +161,7 @@ def update(
     split: options.SplitOption = None,
     prompt_column: options.PromptColumnOption = "prompt",
     completion_column: options.CompletionColumnOption = "completion",
-    messages_column: MessagesColumnOption = "messages",
+    messages_column: options.MessagesColumnOption = "messages",
     skip_bad: options.SkipBadOption = False,
     limit: options.LimitOption = None,
     as_json: options.JsonOption = False,

@@ -36,7 +36,7 @@ def command(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", callback=options.file_to_write, help="Also write the outputs as JSONL."),
+        typer.Option(*options.OUT, callback=options.file_to_write, help="Also write the outputs as JSONL."),
     ] = None,
     batch_size: options.BatchSizeOption = 8,
     max_new_tokens: options.MaxNewTokensOption = None,
@@ -45,6 +45,7 @@ def command(
     split: options.SplitOption = None,
     prompt_column: options.PromptColumnOption = "prompt",
     completion_column: options.CompletionColumnOption = "completion",
+    messages_column: options.MessagesColumnOption = "messages",
     device: options.DeviceOption = "auto",
     dtype: options.DtypeOption = "auto",
     repeats: options.RepeatsOption = 1,
@@ -86,6 +87,7 @@ def command(
             split=split,
             prompt_column=prompt_column,
             completion_column=completion_column,
+            messages_column=messages_column,
             skip_bad=skip_bad,
             limit=limit,
         )
@@ -131,6 +133,8 @@ def _from_file(path: Path, tasks: "Tasks | None", limit: int | None) -> tuple[li
                 "order; leave --data out to score against the references in the file"
             )
         rows = [replace(row, reference=task.completion) for row, task in zip(rows, tasks.rows, strict=True)]
+    elif missing := sum(not row.reference for row in rows):
+        raise DataError(f"{path}: {missing:,} of {len(rows):,} rows have no reference; pass them with --data")
     return rows, speed_of(rows) | {"adoption": None}
 
 

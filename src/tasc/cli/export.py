@@ -31,7 +31,7 @@ FileArgument = Annotated[Path, typer.Argument(help="Drafter file from `tasc draf
 @app.command("llama-cpp-lookup")
 def llama_cpp_lookup(
     file: FileArgument,
-    out: Annotated[Path, typer.Option("-o", "--out", callback=options.folder_to_write, help="Folder to write to.")],
+    out: Annotated[Path, typer.Option(*options.OUT, callback=options.folder_to_write, help="Folder to write to.")],
     enriched: Annotated[
         bool, typer.Option("--enriched", help="The GGUF is of the enriched model that the drafter was built for.")
     ] = False,
@@ -52,7 +52,7 @@ def llama_cpp_lookup(
 @app.command("sglang-corpus")
 def sglang_corpus(
     file: FileArgument,
-    out: Annotated[Path, typer.Option("-o", "--out", callback=options.file_to_write, help="JSONL file to write.")],
+    out: Annotated[Path, typer.Option(*options.OUT, callback=options.file_to_write, help="JSONL file to write.")],
     tokenizer: Annotated[
         str | None, typer.Option(help="Folder or Hub name of the tokenizer [the one the drafter was built with].")
     ] = None,
@@ -94,7 +94,7 @@ def sglang_corpus(
 @app.command("gguf")
 def gguf(
     run: Annotated[Path, typer.Argument(help="Checkpoint folder, such as `tasc train` wrote.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="GGUF to write.")],
+    out: Annotated[Path, typer.Option(*options.OUT, help="GGUF to write.")],
     llama_cpp: Annotated[
         Path | None,
         typer.Option(
@@ -125,6 +125,7 @@ def gguf(
     limit: options.LimitOption = None,
     prompt_column: options.PromptColumnOption = "prompt",
     completion_column: options.CompletionColumnOption = "completion",
+    messages_column: options.MessagesColumnOption = "messages",
     trust_remote_code: options.TrustOption = False,
     as_json: options.JsonOption = False,
 ) -> None:
@@ -143,7 +144,12 @@ def gguf(
         from tasc.corpus import load_tasks
 
         tasks = load_tasks(
-            data, split=split, limit=limit, prompt_column=prompt_column, completion_column=completion_column
+            data,
+            split=split,
+            limit=limit,
+            prompt_column=prompt_column,
+            completion_column=completion_column,
+            messages_column=messages_column,
         )
         compared = partial(_reference, run, tasks, check, template, max_new_tokens, trust_remote_code)
     about = export_gguf(

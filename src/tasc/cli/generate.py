@@ -54,6 +54,7 @@ def command(
     split: options.SplitOption = None,
     prompt_column: options.PromptColumnOption = "prompt",
     completion_column: options.CompletionColumnOption = "completion",
+    messages_column: options.MessagesColumnOption = "messages",
     device: options.DeviceOption = "auto",
     dtype: options.DtypeOption = "auto",
     repeats: Annotated[
@@ -83,6 +84,7 @@ def command(
         split=split,
         prompt_column=prompt_column,
         completion_column=completion_column,
+        messages_column=messages_column,
         references=False,
         skip_bad=skip_bad,
         limit=limit,

@@ -7,7 +7,7 @@ import typer
 
 from tasc.cli import _options as options
 from tasc.cli._console import emit, progress
-from tasc.cli._tasks import refuse_own_input
+from tasc.cli._tasks import refuse_own_input, warn
 
 if TYPE_CHECKING:
     from tasc.draft.cost import StepCost
@@ -25,7 +25,7 @@ ContextsOption = Annotated[str, typer.Option(help="Tokens in the cache, ascendin
 def command(
     model: options.ModelOption,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", callback=options.file_to_write, help="JSON file to write.")
+        Path | None, typer.Option(*options.OUT, callback=options.file_to_write, help="JSON file to write.")
     ] = None,
     engine: Annotated[
         Literal["transformers", "vllm"], typer.Option(help="What decodes; vllm is for `tasc serve`.")
@@ -80,7 +80,10 @@ def _in_transformers(model: str, axes: list[list[int]], repeats: int, **options:
     from tasc.decode.profile import fitting_contexts, profile
 
     loaded = load_model(model, **options)
-    n_passes = len(axes[0]) * len(axes[1]) * len(fitting_contexts(loaded.model, axes[2], axes[0])) * repeats
+    fitting = fitting_contexts(loaded.model, axes[2], axes[0])
+    if left_out := [context for context in axes[2] if context not in fitting]:
+        warn(f"contexts of {', '.join(map(str, left_out))} tokens do not fit the model's positions and are left out")
+    n_passes = len(axes[0]) * len(axes[1]) * len(fitting) * repeats
     with progress(f"timing {loaded.name}", total=n_passes, unit="passes") as advance:
         return profile(
             loaded.model, tokens=axes[0], batch_sizes=axes[1], contexts=axes[2], repeats=repeats, progress=advance

@@ -67,6 +67,7 @@ def command(
     split: options.SplitOption = None,
     prompt_column: options.PromptColumnOption = "prompt",
     completion_column: options.CompletionColumnOption = "completion",
+    messages_column: options.MessagesColumnOption = "messages",
     skip_bad: options.SkipBadOption = False,
     as_json: options.JsonOption = False,
 ) -> None:
@@ -100,6 +101,7 @@ def command(
             split=split,
             prompt_column=prompt_column,
             completion_column=completion_column,
+            messages_column=messages_column,
             skip_bad=skip_bad,
             limit=limit,
         )

@@ -19,7 +19,7 @@ def command(
         ),
     ],
     out: Annotated[
-        Path, typer.Option("-o", "--out", callback=options.file_to_write, help="The HTML file to write.")
+        Path, typer.Option(*options.OUT, callback=options.file_to_write, help="The HTML file to write.")
     ] = Path("report.html"),
     drafter: Annotated[
         list[Path] | None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from tasc.cli import _options as options
 from tasc.cli._console import console, emit, progress
 from tasc.errors import OptionError
 
@@ -26,7 +27,7 @@ LINES_PER_RUN = 20
 def command(
     model: Annotated[str, typer.Option(help="Folder or Hub name of a decoder-only model.")],
     data: Annotated[str, typer.Option(help="Training rows: JSONL, CSV or Parquet file, folder of splits, Hub name.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="Run folder.")],
+    out: Annotated[Path, typer.Option(*options.OUT, metavar="RUN", help="Run folder.")],
     eval_data: Annotated[str | None, typer.Option(help="Held-out rows for the loss during training.")] = None,
     vocab: Annotated[
         Path | None, typer.Option(metavar="OUT", help="Folder that `tasc enrich` wrote; its n-grams are added.")
@@ -80,7 +81,7 @@ def command(
     ] = None,
     prompt_column: Annotated[str, typer.Option(help="Column of the prompts.")] = "prompt",
     completion_column: Annotated[str, typer.Option(help="Column of the completions.")] = "completion",
-    messages_column: Annotated[str, typer.Option(help="Column of the chats.")] = "messages",
+    messages_column: options.MessagesColumnOption = "messages",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out and count them.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Use the first N rows of DATA only.")] = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="Leave a GPU unused.")] = False,

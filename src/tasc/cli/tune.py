@@ -29,8 +29,7 @@ def command(
     out: Annotated[
         Path | None,
         typer.Option(
-            "-o",
-            "--out",
+            *options.OUT,
             callback=options.file_to_write,
             help="Drafter file to write. Default: the drafter itself, atomically.",
         ),
@@ -61,6 +60,7 @@ def command(
     split: options.SplitOption = None,
     prompt_column: options.PromptColumnOption = "prompt",
     completion_column: options.CompletionColumnOption = "completion",
+    messages_column: options.MessagesColumnOption = "messages",
     skip_bad: options.SkipBadOption = False,
     plot: options.PlotOption = None,
     as_json: options.JsonOption = False,
@@ -88,7 +88,7 @@ def command(
     else:
         rows, more = _data_rows(
             loaded, drafter, data or "", tokenizer, vocab, max_prompt,
-            split=split, prompt_column=prompt_column, completion_column=completion_column, skip_bad=skip_bad, limit=limit,
+            split=split, prompt_column=prompt_column, completion_column=completion_column, messages_column=messages_column, skip_bad=skip_bad, limit=limit,
         )  # fmt: skip
     if batch_size is not None:
         rows["batch_size"] = batch_size

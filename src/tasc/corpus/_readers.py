@@ -6,7 +6,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,6 +66,36 @@ def read_jsonl(path: Path) -> Records:
                 yield _parse(place, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
 
 
+def read_json(path: Path) -> Records:
+    """Objects of one array, as many data sets have them; or one a line."""
+    with closing(_open(path)) as file:
+        if not _begins_array(file):
+            yield from read_jsonl(path)
+            return
+        text = file.read()
+    try:
+        values = json.loads(text.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 (byte {error.start + 1}); write it as UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}:{error.lineno}: broken JSON array ({error.msg}, character {error.colno}); write it again, or one object a line"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: broken JSON array ({error}); write one object a line") from error
+    for number, value in enumerate(values, 1):
+        yield _record(f"{path}: row {number}", value)
+
+
+def _begins_array(file: "gzip.GzipFile | io.BufferedReader") -> bool:
+    """Whether the first character is a bracket; the file stands at its beginning afterwards."""
+    begin = b""
+    while not begin and (line := file.readline(64)):
+        begin = line.removeprefix(b"\xef\xbb\xbf").strip()
+    file.seek(0)
+    return begin.startswith(b"[")
+
+
 def read_csv(path: Path) -> Records:
     """Rows under a header line, quoted as RFC 4180 says."""
     with (
@@ -73,6 +103,7 @@ def read_csv(path: Path) -> Records:
         io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="") as text,
     ):
         reader = csv.DictReader(text, strict=True)
+        _check_header(path, reader.fieldnames or ())
         # the limit belongs to the module, not to the reader, so it is put back
         old_limit = csv.field_size_limit(MAX_LINE_BYTES)
         try:
@@ -91,6 +122,15 @@ def read_csv(path: Path) -> Records:
                 yield Record(f"{path}:{reader.line_num}", {k: v for k, v in row.items() if v is not None})
         finally:
             csv.field_size_limit(old_limit)
+
+
+def _check_header(path: Path, names: Sequence[str]) -> None:
+    """Refuse cells that are parted by something else than commas, which would be one column."""
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(names) == 1 and separator in names[0]:
+            raise DataError(
+                f"{path}:1: its columns are parted by {name} ({names[0]!r}), expected commas; write it again"
+            )
 
 
 def read_parquet(path: Path) -> Records:
@@ -127,7 +167,7 @@ def read_hub(name: str, split: str) -> Records:
 _READERS: dict[str, Callable[[Path], Records]] = {
     ".jsonl": read_jsonl,
     ".ndjson": read_jsonl,
-    ".json": read_jsonl,
+    ".json": read_json,
     ".csv": read_csv,
     ".parquet": read_parquet,
 }
@@ -174,6 +214,10 @@ def _parse(place: str, line: bytes) -> Record | BadRecord:
         return BadRecord(place, f"broken JSON ({error.msg}, character {error.pos + 1})")
     except (ValueError, RecursionError) as error:
         return BadRecord(place, f"broken JSON ({error})")
+    return _record(place, value)
+
+
+def _record(place: str, value: Any) -> Record | BadRecord:
     if not isinstance(value, dict):
         return BadRecord(place, f"expected a JSON object, found {type(value).__name__}")
     return Record(place, value)

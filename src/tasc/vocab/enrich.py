@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tasc.corpus import Tasks, TokenCorpus, load_held_out, load_tasks, load_tokenizer
+from tasc.corpus import Tasks, TokenCorpus, hold_out, load_held_out, load_tasks, load_tokenizer
 from tasc.corpus.variability import renyi_entropy
 from tasc.errors import DataError, OptionError, TokenizerError
 from tasc.progress import Progress, silent
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Method = Literal["paper", "best"]
 WEIGHTS = ("*.safetensors", "*.bin")  # of a model
 
+LEAST_HELD_OUT = 20  # rows, for a budget that is chosen without rows for it
 CHECKED_PROMPTS = 10_000  # evenly spaced over the rows; with the built-in sample, enough to catch any systematic change
 
 
@@ -60,7 +61,7 @@ class EnrichReport:
     Attributes:
         vocabulary: the n-grams.
         train: on the outputs that were mined.
-        eval: on the held-out outputs, if any were given.
+        eval: on the held-out outputs, if there are any.
         h2_nats: Renyi entropy of order 2 of the training outputs' tokens, before and after merging.
         seconds: per stage: encode, warm_up (of compiled code), mine, merge, write.
         prompt_drift: texts whose tokenisation changed; 0 unless the style is "added-tokens".
@@ -117,6 +118,7 @@ def enrich(
         method: "paper" for Algorithm 1, "best" for shorter outputs at the same budget.
         pcs: n-grams with a Prefix Collision Score of this or more are left out; None leaves none out.
         eval_tasks: held-out rows to report on, and to choose an automatic budget by; of a folder its split `validation`.
+            Without any, a tenth of `data` is held out for an automatic budget and not mined.
         out: folder for the enriched tokenizer; nothing is written without it.
         style: "vocabulary", or the paper's "added-tokens" for comparison.
         grid: the budgets that an automatic one is chosen from.
@@ -125,11 +127,18 @@ def enrich(
     Raises:
         DataError, TokenizerError, OptionError: with the reason.
     """
-    _check_options(budget, method, pcs, eval_tasks)
+    _check_options(budget, method, pcs)
     if out is not None and any(file for pattern in WEIGHTS for file in Path(out).glob(pattern)):
         raise OptionError(f"{out} holds a model, whose tokenizer would be replaced; choose another folder")
     tasks = load_tasks(data) if isinstance(data, str | Path) else data
     held_out = load_held_out(eval_tasks) if isinstance(eval_tasks, str | Path) else eval_tasks
+    if budget == "auto" and held_out is None:
+        tasks, held_out = hold_out(tasks)
+        if len(held_out) < LEAST_HELD_OUT:
+            raise DataError(
+                f"{tasks.source}: too few rows to hold out {LEAST_HELD_OUT} that choose a budget; pass --eval, or a number "
+                "as --budget"
+            )
     base = load_tokenizer(tokenizer)
     name = base.name_or_path or ""
     if holds_ngrams(name):
@@ -191,7 +200,7 @@ def mine_vocabulary(
     miner = _VocabularyMiner(train, spell, options, progress)
     if options["budget"] != "auto":
         return next(miner.vocabularies([options["budget"]])), [], f"M={options['budget']} was asked for"
-    assert held_out is not None, "checked by _check_options"
+    assert held_out is not None, "an automatic budget is chosen by them"
     empty = EnrichedVocabulary(spell.base_size, fingerprint=train.fingerprint)
     found = [empty, *miner.vocabularies(grid)]
     curve = [cost_of(v, miner.corpus, miner.counts, held_out) for v in found]
@@ -278,11 +287,9 @@ class _Clock:
         self._last = now
 
 
-def _check_options(budget: Any, method: str, pcs: float | None, eval_tasks: Any) -> None:
+def _check_options(budget: Any, method: str, pcs: float | None) -> None:
     if budget != "auto" and (not isinstance(budget, int) or budget < 1):
         raise OptionError(f"the budget must be 'auto' or at least 1, not {budget!r}")
-    if budget == "auto" and eval_tasks is None:
-        raise OptionError("an automatic budget is chosen on held-out rows; pass --eval, or a number as --budget")
     if method not in ("paper", "best"):
         raise OptionError(f"the method must be 'paper' or 'best', not {method!r}")
     if pcs is not None and not 0 < pcs <= 1:
