@@ -121,7 +121,6 @@ def test_smallest_budget_within_the_tolerance_is_picked():
     ("options", "reason"),
     [
         ({"budget": 0}, "at least 1"),
-        ({"budget": "auto"}, "--eval"),
         ({"budget": 5, "method": "greedy"}, "'paper' or 'best'"),
         ({"budget": 5, "pcs": 0.0}, "PCS"),
         ({"budget": 5, "n_max": 1}, "n_max"),
@@ -130,6 +129,11 @@ def test_smallest_budget_within_the_tolerance_is_picked():
 def test_options_out_of_range_are_refused(tokenizer, options, reason):
     with pytest.raises(OptionError, match=reason):
         enrich(rows(5), tokenizer, **options)
+
+
+def test_a_budget_needs_rows_to_be_chosen_by(tokenizer):
+    with pytest.raises(DataError, match=r"too few rows to hold out 20 .*pass --eval, or a number"):
+        enrich(rows(5), tokenizer)
 
 
 def test_outputs_without_tokens_are_refused(tokenizer):

@@ -8,8 +8,9 @@ from tasc.corpus import fingerprint, load_tokenizer
 from tasc.corpus.tokenizer import BASE_FOLDER
 from tasc.decode.cpu import lay_out_for_cpu
 from tasc.errors import FingerprintError, ModelError, OptionError, first_line
+from tasc.vocab.hub import FILE_NAME as ENRICHED_FILE
+from tasc.vocab.hub import local_folder
 from tasc.vocab.tokenizer import load_base_tokenizer
-from tasc.vocab.vocabulary import FILE_NAME as ENRICHED_FILE
 from tasc.vocab.vocabulary import EnrichedVocabulary
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def load_model(
     tokenizer = load_tokenizer(name)
     vocabulary = _find_vocabulary(name)
     if vocabulary is not None:
-        _check_base(vocabulary, Path(name))
+        _check_base(vocabulary, local_folder(name))
         check_vocabulary(vocabulary, tokenizer, source=name)
     return LoadedModel(lay_out_for_cpu(model.to(chosen).eval()), tokenizer, vocabulary, name)
 
@@ -173,10 +174,5 @@ def _pick_dtype(dtype: str, device: str) -> "torch.dtype | str":
 
 
 def _find_vocabulary(name: str) -> EnrichedVocabulary | None:
-    if Path(name).is_dir():
-        path: Any = Path(name) / ENRICHED_FILE
-        return EnrichedVocabulary.load(path) if path.is_file() else None
-    from transformers.utils.hub import cached_file
-
-    path = cached_file(name, ENRICHED_FILE, _raise_exceptions_for_missing_entries=False)
-    return None if path is None else EnrichedVocabulary.load(Path(path))
+    path = local_folder(name) / ENRICHED_FILE
+    return EnrichedVocabulary.load(path) if path.is_file() else None

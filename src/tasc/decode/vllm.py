@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,8 @@ from tasc.draft.drafter import Drafter
 from tasc.draft.interface import SOURCES
 from tasc.draft.memory import Memory
 from tasc.errors import ModelError, OptionError
-from tasc.vocab.vocabulary import FILE_NAME, EnrichedVocabulary
+from tasc.vocab.hub import FILE_NAME, local_folder
+from tasc.vocab.vocabulary import EnrichedVocabulary
 
 MOST_MEMORY = 1 << 24
 NO_STAGES = "vLLM 0.32 has no drafts with pipeline stages; use --tensor-parallel-size or --data-parallel-size, or serve without a drafter"
@@ -122,7 +122,7 @@ def load_drafters(
     from tasc.corpus import load_tokenizer
 
     vocabulary = None
-    if options.vocabulary is not None or (Path(model) / FILE_NAME).is_file():
+    if options.vocabulary is not None or (local_folder(model) / FILE_NAME).is_file():
         vocabulary = EnrichedVocabulary.load(options.vocabulary or model)
     drafters = {name: Drafter.load(path) for name, path in options.drafters.items()}
     loaded = load_tokenizer(tokenizer or model)

@@ -24,7 +24,8 @@ from tasc.vocab._backend import added_tokens, read_backend, token_strings
 from tasc.vocab._proof import Drift, check_prompts, prove
 from tasc.vocab._spelling import Speller, Style, check_enrichable, read_speller, speller
 from tasc.vocab._surgery import add_entries
-from tasc.vocab.vocabulary import FILE_NAME, EnrichedVocabulary
+from tasc.vocab.hub import FILE_NAME, local_folder
+from tasc.vocab.vocabulary import EnrichedVocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -98,18 +99,19 @@ def remove_ngrams(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -
 
 
 def holds_ngrams(name: str | os.PathLike[str]) -> bool:
-    """Whether a tokenizer's name is a folder of `tasc enrich` or `tasc train`, with n-grams and the base tokenizer."""
-    return (Path(name) / FILE_NAME).is_file() and (Path(name) / BASE_FOLDER).is_dir()
+    """Whether a name is that of what `tasc enrich` or `tasc train` wrote, with n-grams and the base tokenizer."""
+    folder = local_folder(name)
+    return (folder / FILE_NAME).is_file() and (folder / BASE_FOLDER).is_dir()
 
 
 def base_of(name: str | os.PathLike[str]) -> str:
-    """The folder of the base tokenizer, of a folder that holds n-grams; any other name as it is."""
-    return str(Path(name) / BASE_FOLDER) if holds_ngrams(name) else os.fspath(name)
+    """The folder of the base tokenizer, of a name that holds n-grams; any other name as it is."""
+    return str(local_folder(name) / BASE_FOLDER) if holds_ngrams(name) else os.fspath(name)
 
 
 def load_base_tokenizer(folder: str | os.PathLike[str]) -> "PreTrainedTokenizerFast":
     """The base tokenizer of an enriched folder; its fingerprint is the one in `enriched.json`."""
-    return load_tokenizer(Path(folder) / BASE_FOLDER)
+    return load_tokenizer(local_folder(folder) / BASE_FOLDER)
 
 
 def _spellings(tokenizer: "PreTrainedTokenizerFast", spell: Speller, vocabulary: EnrichedVocabulary) -> list[str]:

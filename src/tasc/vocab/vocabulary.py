@@ -19,8 +19,8 @@ from tasc.errors import DataError, FingerprintError, VocabularyError
 from tasc.files import read_json, write_json
 from tasc.vocab import _kernels
 from tasc.vocab._trie import Trie, build_trie, flatten
+from tasc.vocab.hub import FILE_NAME, local_folder
 
-FILE_NAME = "enriched.json"
 FORMAT_VERSION = 1
 MOST_IDS = 1 << 30  # ids are int32
 
@@ -211,12 +211,12 @@ class EnrichedVocabulary:
 
     @classmethod
     def load(cls, folder: str | Path) -> "EnrichedVocabulary":
-        """Read `folder/enriched.json` (or that file itself).
+        """Read `folder/enriched.json` (or that file itself, or of a repository on the Hub by its name).
 
         Raises:
             VocabularyError: the file is missing, damaged or of another version.
         """
-        path = Path(folder)
+        path = local_folder(folder)
         path = path if path.suffix == ".json" else path / FILE_NAME
         try:
             return _from_json(read_json(path))

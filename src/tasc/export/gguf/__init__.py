@@ -32,8 +32,8 @@ from tasc.export.gguf.splitting import require_split
 from tasc.export.sidecar import sha256, write_about
 from tasc.files import read_json
 from tasc.progress import Progress, silent
+from tasc.vocab.hub import FILE_NAME as ENRICHED_FILE
 from tasc.vocab.tokenizer import load_base_tokenizer
-from tasc.vocab.vocabulary import FILE_NAME as ENRICHED_FILE
 from tasc.vocab.vocabulary import EnrichedVocabulary
 
 if TYPE_CHECKING:
