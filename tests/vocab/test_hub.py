@@ -1,6 +1,7 @@
 """N-grams of a model by its Hub name, from a cache as huggingface_hub lays it out; nothing is downloaded."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ NAME, COMMIT = "somebody/intents", "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
-def cached(tmp_path, monkeypatch) -> Path:
+def cached(tmp_path, monkeypatch) -> Iterator[Path]:
     """The folder of a model with n-grams, in a cache that stands for the Hub."""
     repository = tmp_path / "hub" / "models--somebody--intents"
     folder = repository / "snapshots" / COMMIT

@@ -15,7 +15,8 @@ import numpy as np
 from tasc.analysis.advice import Recommendation, recommend
 from tasc.analysis.drafting import N_MAX, DraftEstimate, estimate_drafting
 from tasc.analysis.shortening import BUDGETS, Shortening, predict_shortening
-from tasc.corpus import Row, Tasks, TokenCorpus, load_tokenizer, shared_rows
+from tasc.corpus import Row, Tasks, TokenCorpus, held_out_rows, load_held_out, load_tasks, load_tokenizer, shared_rows
+from tasc.corpus.data import HELD_OUT_SHARE
 from tasc.corpus.variability import (
     NgramStats,
     length_quantiles,
@@ -29,7 +30,6 @@ from tasc.progress import Progress, silent
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-HELD_OUT_SHARE = 0.1
 TOKEN_NGRAMS = (1, 2, 3, 4)
 
 
@@ -118,10 +118,10 @@ class Analysis:
 
 
 def analyze(
-    tasks: Tasks,
+    tasks: str | os.PathLike[str] | Tasks,
     tokenizer: "PreTrainedTokenizerFast | str | os.PathLike[str]",
     *,
-    eval_tasks: Tasks | None = None,
+    eval_tasks: str | os.PathLike[str] | Tasks | None = None,
     budgets: Iterable[int] = BUDGETS,
     n_max: int = 4,
     seed: int = 0,
@@ -130,15 +130,19 @@ def analyze(
     """Analyse a task.
 
     Args:
-        tasks: training rows.
+        tasks: training rows, or where `load_tasks` finds them.
         tokenizer: a fast tokenizer, or the name or folder of one.
-        eval_tasks: held-out rows; without them a tenth of the distinct rows is held out of `tasks`.
+        eval_tasks: held-out rows, so too; without them a tenth of the distinct rows is held out of `tasks`.
         budgets: numbers of n-grams (M) to predict the shortening for.
         n_max: longest n-gram of the mining run.
         seed: chooses the held-out rows.
         progress: shows how far each stage is (see `tasc.progress`).
     """
     show = progress or silent
+    if isinstance(tasks, str | os.PathLike):
+        tasks = load_tasks(tasks)
+    if isinstance(eval_tasks, str | os.PathLike):
+        eval_tasks = load_held_out(eval_tasks)
     tokenizer = load_tokenizer(tokenizer)
     outputs = _encode("outputs", tasks.completions, tokenizer, show)
     output_stats = _text_stats("outputs", tasks.completions, outputs, len(tokenizer), show)
@@ -211,18 +215,13 @@ def _text_stats(what: str, texts: list[str], corpus: TokenCorpus, vocabulary_siz
 
 
 def _hold_out(tasks: Tasks, outputs: TokenCorpus, seed: int) -> tuple[TokenCorpus, TokenCorpus, HeldOut]:
-    """Training outputs, held-out outputs. Equal rows stay on one side, else the prediction would be too good."""
-    groups: dict[tuple[str, ...], int] = {}
-    group_of_row = np.array([groups.setdefault(row.key, len(groups)) for row in tasks])
-    if len(groups) < 2:
-        return outputs, outputs, HeldOut("the training rows (one distinct row)", len(tasks), len(groups))
-    n_held_out = max(1, round(HELD_OUT_SHARE * len(groups)))
-    chosen = np.zeros(len(groups), dtype=bool)
-    chosen[np.random.default_rng(seed).permutation(len(groups))[:n_held_out]] = True
-    is_held_out = chosen[group_of_row]
-    held_out = outputs.take(np.flatnonzero(is_held_out))
+    """Training outputs, held-out outputs."""
+    apart = held_out_rows(tasks, seed=seed)
+    if not apart.any():
+        return outputs, outputs, HeldOut("the training rows (one distinct row)", len(tasks), min(len(tasks), 1))
+    held_out = outputs.take(np.flatnonzero(apart))
     where = HeldOut(f"{HELD_OUT_SHARE:.0%} of the distinct rows, not mined", len(held_out), 0)
-    return outputs.take(np.flatnonzero(~is_held_out)), held_out, where
+    return outputs.take(np.flatnonzero(~apart)), held_out, where
 
 
 def _mean_length(corpus: TokenCorpus) -> float:

@@ -4,12 +4,14 @@ This module decides what a usable row is; `_readers` knows the file formats. Not
 """
 
 import os
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tasc.corpus._readers import BadRecord, Record, open_records, split_places
 from tasc.errors import DataError, OptionError
@@ -18,6 +20,7 @@ from tasc.errors import DataError, OptionError
 _KEPT_REASONS = 20
 _KEPT_COLUMNS = 12
 _USUAL_SPLITS = ("train", "validation", "test")
+HELD_OUT_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,20 +134,23 @@ def load_held_out(path_or_name: str | os.PathLike[str], *, split: str | None = N
     return load_tasks(path_or_name, split=split, **options)
 
 
-def hold_out(tasks: Tasks) -> tuple[Tasks, Tasks]:
-    """About a tenth of the rows apart from the others, always the same ones; equal rows stay together.
+def held_out_rows(tasks: Tasks, *, seed: int = 0) -> NDArray[np.bool_]:
+    """Which rows to hold out: a tenth of the distinct ones, drawn by chance; equal rows stay on one side.
+
+    Returns:
+        bool[n_rows]; none of rows that are all equal.
 
     Examples:
-        >>> rows = Tasks(tuple(Row(str(n % 500), "x") for n in range(1000)))
-        >>> kept, held_out = hold_out(rows)
-        >>> len(kept), len(held_out), shared_rows(kept, held_out)
-        (904, 96, 0)
+        >>> int(held_out_rows(Tasks(tuple(Row(str(n % 50), "x") for n in range(100)))).sum())
+        10
     """
-    parts: tuple[list[Row], list[Row]] = [], []
-    for row in tasks:
-        parts[zlib.crc32("\0".join(row.key).encode()) % 10 == 0].append(row)
-    kept, held_out = (Tasks(tuple(rows), tasks.source) for rows in parts)
-    return kept, held_out
+    groups: dict[tuple[str, ...], int] = {}
+    group_of_row = np.array([groups.setdefault(row.key, len(groups)) for row in tasks])
+    chosen = np.zeros(len(groups), np.bool_)
+    if len(groups) > 1:
+        n_held_out = max(1, round(HELD_OUT_SHARE * len(groups)))
+        chosen[np.random.default_rng(seed).permutation(len(groups))[:n_held_out]] = True
+    return chosen[group_of_row]
 
 
 def files_read(name: str, split: str | None = None) -> list[Path]:

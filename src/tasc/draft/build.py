@@ -5,7 +5,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from tasc.corpus import Row, Template, TokenCorpus, fingerprint, load_tokenizer, make_template, spelling_classes
+from tasc.corpus import (
+    Row,
+    Template,
+    TokenCorpus,
+    fingerprint,
+    load_tasks,
+    load_tokenizer,
+    make_template,
+    spelling_classes,
+)
 from tasc.draft.drafter import Drafter
 from tasc.draft.options import Options, Origin, Preset
 from tasc.errors import DataError, FingerprintError
@@ -42,7 +51,7 @@ class Merger(Protocol):
 
 
 def build_drafter(
-    rows: Sequence[Row],
+    rows: str | os.PathLike[str] | Sequence[Row],
     tokenizer: "str | os.PathLike[str] | PreTrainedTokenizerFast",
     *,
     vocabulary: Merger | None = None,
@@ -58,7 +67,7 @@ def build_drafter(
     """Build a drafter from a task's rows, as `tasc draft build` does.
 
     Args:
-        rows: examples of the task, such as `tasc.load_tasks` gives.
+        rows: examples of the task, such as `tasc.load_tasks` gives, or where it finds them.
         tokenizer: the base tokenizer of the model.
         vocabulary: the n-grams of an enriched model (`tasc.EnrichedVocabulary`); prompts and outputs are merged with it.
         vocabulary_folder: where `tasc replay` finds these n-grams again.
@@ -78,11 +87,13 @@ def build_drafter(
 
     Examples:
         ```python
-        drafter = tasc.build_drafter(tasc.load_tasks("train.jsonl"), "Qwen/Qwen2.5-0.5B")
+        drafter = tasc.build_drafter("train.jsonl", "Qwen/Qwen2.5-0.5B")
         drafter.save("task.tasc")
         ```
     """
     options = Options(preset=preset, min_rows=min_rows, n_max=n_max, p_min=p_min, lam=lam)
+    if isinstance(rows, str | os.PathLike):
+        rows = load_tasks(rows)
     if not rows:
         raise DataError("a drafter needs at least one row, got none; check the data file")
     loaded = load_tokenizer(tokenizer)

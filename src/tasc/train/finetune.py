@@ -23,7 +23,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainingArguments, set_seed
 
-from tasc.corpus import Tasks, Template, fingerprint, load_tokenizer, make_template
+from tasc.corpus import Tasks, Template, fingerprint, load_held_out, load_tasks, load_tokenizer, make_template
 from tasc.corpus.tokenizer import drop_chat_template
 from tasc.errors import FingerprintError, ModelError, OptionError
 from tasc.train import loading
@@ -57,10 +57,10 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 def finetune(
     model: str | os.PathLike[str] | PreTrainedModel,
-    tasks: Tasks,
+    tasks: str | os.PathLike[str] | Tasks,
     *,
     out: str | os.PathLike[str],
-    eval_tasks: Tasks | None = None,
+    eval_tasks: str | os.PathLike[str] | Tasks | None = None,
     vocabulary: EnrichedVocabulary | None = None,
     tokenizer: PreTrainedTokenizerFast | None = None,
     template: str = "auto",
@@ -99,9 +99,9 @@ def finetune(
 
     Args:
         model: folder or Hub name of a decoder-only model, or a model in memory, which is then changed in place.
-        tasks: training rows.
+        tasks: training rows, or where `tasc.load_tasks` finds them.
         out: run folder; `tasc.train.folder` says what it holds.
-        eval_tasks: rows for the evaluation loss.
+        eval_tasks: rows for the evaluation loss, so too; of a folder its split `validation`.
         vocabulary: n-grams to add; None fine-tunes the model as it is, with the n-grams that it has already if it is a
             folder of `tasc train`.
         tokenizer: base tokenizer; by default the one beside `model`.
@@ -147,6 +147,10 @@ def finetune(
         TrainingInterrupted: SIGINT or SIGTERM came; the checkpoint is written.
     """
     given = locals()
+    if isinstance(tasks, str | os.PathLike):
+        tasks = load_tasks(tasks)
+    if isinstance(eval_tasks, str | os.PathLike):
+        eval_tasks = load_held_out(eval_tasks)
     options = Options(**{field.name: given[field.name] for field in dataclasses.fields(Options)})
     _refuse_sharding()
     processes = PartialState(cpu=True) if cpu else PartialState()

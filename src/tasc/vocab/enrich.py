@@ -6,12 +6,13 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tasc.corpus import Tasks, TokenCorpus, hold_out, load_held_out, load_tasks, load_tokenizer
+from tasc.corpus import Tasks, TokenCorpus, held_out_rows, load_held_out, load_tasks, load_tokenizer
 from tasc.corpus.variability import renyi_entropy
 from tasc.errors import DataError, OptionError, TokenizerError
 from tasc.progress import Progress, silent
@@ -133,7 +134,8 @@ def enrich(
     tasks = load_tasks(data) if isinstance(data, str | Path) else data
     held_out = load_held_out(eval_tasks) if isinstance(eval_tasks, str | Path) else eval_tasks
     if budget == "auto" and held_out is None:
-        tasks, held_out = hold_out(tasks)
+        apart = held_out_rows(tasks)
+        tasks, held_out = (Tasks(tuple(compress(tasks, side)), tasks.source) for side in (~apart, apart))
         if len(held_out) < LEAST_HELD_OUT:
             raise DataError(
                 f"{tasks.source}: too few rows to hold out {LEAST_HELD_OUT} that choose a budget; pass --eval, or a number "
