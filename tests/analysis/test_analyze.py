@@ -50,6 +50,16 @@ def test_the_issue_s_json_keys_are_there_and_json_ready(tokenizer):
             assert isinstance(report[side][key], int | float)
 
 
+def test_a_path_is_the_rows_in_it(tokenizer, tmp_path):
+    for name, n in (("train", 100), ("validation", 30)):
+        lines = [json.dumps({"prompt": row.prompt, "completion": row.completion}) for row in alarm_tasks(n)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    tasks, held_out = (load_tasks(tmp_path / f"{name}.jsonl") for name in ("train", "validation"))
+    assert analyze(tmp_path / "train.jsonl", tokenizer, eval_tasks=tmp_path).to_dict() == (
+        analyze(tasks, tokenizer, eval_tasks=held_out).to_dict()
+    )
+
+
 def test_low_variability_is_worth_fine_tuning(tokenizer):
     analysis = analyze(alarm_tasks(), tokenizer)
     assert analysis.recommendation.verdict == "tasc-ft"

@@ -62,6 +62,21 @@ def lines_of(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+def test_paths_are_the_rows_in_them(base_folder, tasks, eval_tasks, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, rows in (("train", tasks), ("validation", eval_tasks)):
+        lines = [json.dumps({"prompt": row.prompt, "completion": row.completion}) for row in rows]
+        (data / f"{name}.jsonl").write_text("\n".join(lines))
+    finetune(base_folder, str(data), out=tmp_path / "paths", eval_tasks=data, **SMALL)
+    finetune(base_folder, tasks, out=tmp_path / "rows", eval_tasks=eval_tasks, **SMALL)
+    weights = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("paths", "rows")]
+    assert weights[0] == weights[1]
+    losses = [[line.get("eval_loss") for line in lines_of(tmp_path / run)] for run in ("paths", "rows")]
+    assert losses[0] == losses[1]
+    assert any(losses[0])
+
+
 def test_a_run_folder_is_a_checkpoint_that_stock_transformers_load(
     base_folder, tasks, eval_tasks, vocabulary, tmp_path
 ):
