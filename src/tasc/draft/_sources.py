@@ -143,7 +143,8 @@ def expect_corpus(memo, frame):
             if n == LEVELS:
                 break
             size = high - low
-            prefetch(memo, low, high, order)
+            if size > 1:
+                prefetch(memo, low, high, order)
             n += 1
 
 
@@ -161,26 +162,35 @@ def from_corpus(tokens, suffixes, ids, starts, steps, memo, frame, start_id, fou
         low, high = frame[LOWS + order], frame[HIGHS + order]
         if high - low != size:
             size = high - low
-            line = line_at(memo, low, high, order)
-            if not is_listed(memo, line, low, high, order):
-                list_followers(tokens, suffixes, memo, line, low, high, order)
             here = counts[n_levels]
             for k in range(MOST):  # a shorter context is followed at least as often by what follows the longer one
                 here[k] = counts[n_levels - 1, k] if n_levels > 0 else 0
-            listed = 0
-            for k in range(memo[line, N_KEPT]):
-                listed += memo[line, COUNTS + k]
-                at, n = add(found, slots, n, memo[line, TOKENS + k], start_id)
-                if at >= 0:
-                    here[at] = memo[line, COUNTS + k]
-            if listed < size:
-                for i in range(n_special):
-                    if here[i] == 0:
-                        at = step_at(steps, low, high, order, found[i])
-                        if not is_known(steps, at, low, high, order, found[i]):
-                            answer(tokens, suffixes, ids, starts, steps, at, low, high, order, found[i])
-                        here[i] = steps[at, 5] - steps[at, 4]
-            masses[n_levels, 0], masses[n_levels, 1] = size, memo[line, DISTINCT]
+            masses[n_levels, 0], masses[n_levels, 1] = size, 0
+            if size == 1:  # its one follower is found sooner in the corpus than in the table
+                place = suffixes[low] + order
+                if place < len(tokens):
+                    masses[n_levels, 1] = 1
+                    at, n = add(found, slots, n, tokens[place], start_id)
+                    if at >= 0:
+                        here[at] = 1
+            else:
+                line = line_at(memo, low, high, order)
+                if not is_listed(memo, line, low, high, order):
+                    list_followers(tokens, suffixes, memo, line, low, high, order)
+                masses[n_levels, 1] = memo[line, DISTINCT]
+                listed = 0
+                for k in range(memo[line, N_KEPT]):
+                    listed += memo[line, COUNTS + k]
+                    at, n = add(found, slots, n, memo[line, TOKENS + k], start_id)
+                    if at >= 0:
+                        here[at] = memo[line, COUNTS + k]
+                if listed < size:
+                    for i in range(n_special):
+                        if here[i] == 0:
+                            at = step_at(steps, low, high, order, found[i])
+                            if not is_known(steps, at, low, high, order, found[i]):
+                                answer(tokens, suffixes, ids, starts, steps, at, low, high, order, found[i])
+                            here[i] = steps[at, 5] - steps[at, 4]
             n_levels += 1
         order -= 1
     for i in range(n):

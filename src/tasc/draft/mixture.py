@@ -116,7 +116,9 @@ class MixtureState:
             *self._lookup, mixture.weights, self._memory, index.start_id, index.eos_id, max_tokens, min_probability,
             tokens, sources, chances,
         )  # fmt: skip
-        return Draft(tokens[:n], sources[:n], chances[:n])
+        if n < max_tokens:
+            return Draft(tokens[:n], sources[:n], chances[:n])
+        return Draft(tokens, sources, chances)
 
     def propose_tree(self, max_tokens: int, max_depth: int, *, min_probability: float = 0.0) -> Draft:
         """See `TreeState.propose_tree`; the same memory as for chains, followed along every branch."""
@@ -127,7 +129,9 @@ class MixtureState:
             *self._lookup, mixture.weights, self._memory, index.start_id, index.eos_id, max_tokens, max_depth, min_probability,
             tokens, parents, sources, chances,
         )  # fmt: skip
-        return Draft(tokens[:n], sources[:n], chances[:n], parents[:n])
+        if n < max_tokens:
+            return Draft(tokens[:n], sources[:n], chances[:n], parents[:n])
+        return Draft(tokens, sources, chances, parents)
 
 
 @cache
