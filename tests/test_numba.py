@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 
@@ -48,6 +49,16 @@ def sealed(tmp_path: Path) -> Path:
 def test_kernels_are_kept_beside_the_source_and_found_again(tmp_path):
     assert run_kernel(tmp_path) == ["42", "0", "1", str(tmp_path / "__pycache__")]
     assert run_kernel(tmp_path) == ["42", "1", "0", str(tmp_path / "__pycache__")]
+
+
+def test_code_of_other_kernels_has_another_name(tmp_path):
+    run_kernel(tmp_path)
+    (before,) = (tmp_path / "__pycache__").glob("*.nbc")
+    (tmp_path / "_other.py").write_text("")
+    assert run_kernel(tmp_path)[1:3] == ["0", "1"]
+    (after,) = set((tmp_path / "__pycache__").glob("*.nbc")) - {before}
+    assert numba.__version__ in after.name
+    assert run_kernel(tmp_path)[1:3] == ["1", "0"]
 
 
 def test_kernels_go_to_the_user_s_cache_folder_where_the_package_is_read_only(sealed, tmp_path):

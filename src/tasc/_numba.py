@@ -2,10 +2,12 @@
 
 With `cache=True` numba keeps machine code in the first of these folders that it can write to (the same order in numba
 0.65 to 0.68): `NUMBA_CACHE_DIR`, the `__pycache__` beside the source file, the user's cache folder (`$XDG_CACHE_HOME/numba`
-or `~/.cache/numba`). So a read-only site-packages needs nothing from us. Two things do:
+or `~/.cache/numba`). So a read-only site-packages needs nothing from us. Three things do:
 
 - Where no folder is writable (a container under an unknown user id, say) numba refuses the kernel and `import` would fail.
   Here it is compiled anew in each process instead.
+- numba writes its index before the code that the index names. A process that starts beside another then reads what an
+  older numba, or an older version of the kernels, left under that name. Here the names tell them apart.
 - numba renews a kernel when its own file changes: not when a kernel in another file that it calls does, and in numba 0.65
   not when time and size of the file stay the same, which wheels make likely (all their files carry one date). Here the
   contents of the private modules (`_*.py`) beside the kernel decide, so a kernel calls only kernels in those.
@@ -85,9 +87,12 @@ def interrupts_wait() -> Iterator[None]:
 def _stamp(kernel: Any, function: Callable[..., Any]) -> bool:
     """Makes the cached code depend on the folder's kernels; False where this numba offers no way to."""
     cache_file = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
-    if cache_file is None or not hasattr(cache_file, "_source_stamp"):
+    if not all(hasattr(cache_file, name) for name in ("_source_stamp", "_data_name_pattern")):
         return False
-    cache_file._source_stamp = (cache_file._source_stamp, _digest(Path(inspect.getfile(function))))
+    digest = _digest(Path(inspect.getfile(function)))
+    cache_file._source_stamp = (cache_file._source_stamp, digest)
+    made_by = f".{numba.__version__}-{digest[:12]}" + ".{number"
+    cache_file._data_name_pattern = cache_file._data_name_pattern.replace(".{number", made_by)
     return True
 
 
