@@ -54,7 +54,7 @@ def test_kernels_are_kept_beside_the_source_and_found_again(tmp_path):
 def test_code_of_other_kernels_has_another_name(tmp_path):
     run_kernel(tmp_path)
     (before,) = (tmp_path / "__pycache__").glob("*.nbc")
-    (tmp_path / "_other.py").write_text("")
+    (tmp_path / "_other.py").write_text("CALLED = 1")
     assert run_kernel(tmp_path)[1:3] == ["0", "1"]
     (after,) = set((tmp_path / "__pycache__").glob("*.nbc")) - {before}
     assert numba.__version__ in after.name

@@ -86,7 +86,7 @@ def interrupts_wait() -> Iterator[None]:
 
 def _stamp(kernel: Any, function: Callable[..., Any]) -> bool:
     """Makes the cached code depend on the folder's kernels; False where this numba offers no way to."""
-    cache_file = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
+    cache_file: Any = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
     if not all(hasattr(cache_file, name) for name in ("_source_stamp", "_data_name_pattern")):
         return False
     digest = _digest(Path(inspect.getfile(function)))
