@@ -3,7 +3,7 @@
 Qwen2 models with random weights, of three sizes up to that of Qwen2.5-0.5B: torch's own order and ours take turns, each
 measured as `tasc profile` does, of each size the fastest pass. Prints a table, then one JSON line. About 8 minutes.
 
-    python benchmarks/layout.py [--threads 1 2] [--models 4m 100m 0.5b] [--json FILE]
+    python benchmarks/cpu_passes.py [--threads 1 2] [--models 4m 100m 0.5b] [--json FILE]
 """
 
 import argparse

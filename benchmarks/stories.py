@@ -20,17 +20,16 @@ import numpy as np
 from _commit import commit_and_date
 from _measuring import machine
 from _models import PRESETS, shared_split, train_tokenizer
+from _tasc_spec_systems import ALL_OF_IT
 from cpu_passes import MODELS
 from transformers import Qwen2Config, Qwen2ForCausalLM, set_seed
 
 import tasc
 from tasc.decode import lay_out_for_cpu
 from tasc.decode.profile import profile
-from tasc.draft.cost import StepCost
 from tasc.files import write_json
 
 LONGEST_PROMPT, LONGEST_OUTPUT = 400, 300  # tokens
-ALL_OF_IT = StepCost((1, 2), (1,), (0,), [[[1.0, 1.0]]], draft_ms=0.0)  # as if every token of a draft were free
 CERTAIN = 1e4  # added to a logit
 
 

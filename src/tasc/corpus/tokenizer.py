@@ -42,7 +42,7 @@ def load_tokenizer(name_or_path: "str | os.PathLike[str] | PreTrainedTokenizerFa
         name = str(folder)
     if folder.exists():
         _check_folder(folder)
-    elif name.count("/") != 1 or name.startswith((".", "/", "~")):
+    elif not is_hub_name(name):
         raise TokenizerError(
             f"{name}: no such folder; pass a folder with a tokenizer.json or a Hub name like owner/model"
         )
@@ -66,6 +66,11 @@ def load_tokenizer(name_or_path: "str | os.PathLike[str] | PreTrainedTokenizerFa
     if folder.name == BASE_FOLDER and (folder.parent / "tokenizer_config.json").is_file():
         tokenizer.chat_template = _chat_template_beside(folder, tokenizer.chat_template)
     return tokenizer
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name has the form of the Hub's, `owner/model`; a relative path may have it too."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
 def _chat_template_beside(base: Path, own: str | None) -> str | None:

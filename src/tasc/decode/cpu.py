@@ -16,9 +16,9 @@ SDPA = "sdpa"
 def lay_out_for_cpu(model: Model) -> Model:
     """Store the weights of linear layers input first.
 
-    With weights in torch's own order, output first, MKL takes up to three times as long for eight tokens as for one; with the
-    input first it takes 1.2 to 1.8 times as long, by the model's size, and for one token as long as before
-    (`benchmarks/cpu_passes.py`). Shapes and values stay as they are; sums are taken in another order. Weights that are not
+    With weights in torch's own order, output first, a layer takes up to 2.8 times as long for eight tokens as for one; with
+    the input first 1.2 to 1.9 times, and for one token as long as before. A large model's pass over two or three tokens takes
+    longer than before, by up to a half; one over 8 to 16 takes 5% to 34% less (`benchmarks/cpu_passes.py`). Shapes and values stay as they are; sums are taken in another order. Weights that are not
     float32 on a CPU, and builds of torch without MKL, are left alone.
 
     Args:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasc.corpus import fingerprint, load_tokenizer
-from tasc.corpus.tokenizer import BASE_FOLDER
+from tasc.corpus.tokenizer import BASE_FOLDER, is_hub_name
 from tasc.decode.cpu import lay_out_for_cpu
 from tasc.errors import FingerprintError, ModelError, OptionError, first_line
 from tasc.vocab.hub import FILE_NAME as ENRICHED_FILE
@@ -159,7 +159,7 @@ def _check_name(name: str) -> None:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"{name}: no config.json; pass a folder that 'tasc train' or save_pretrained wrote")
-    elif path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+    elif path.exists() or path.is_absolute() or not is_hub_name(name):
         raise ModelError(f"{name}: no such folder; pass a checkpoint folder or a Hub name like owner/model")
 
 

@@ -4,9 +4,11 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
+from tasc.corpus.tokenizer import BASE_FOLDER, is_hub_name
+
 FILE_NAME = "enriched.json"
 # of a repository: the n-grams, the base tokenizer, and what says how prompts are written (`tasc.corpus.load_tokenizer`)
-_FETCHED = (FILE_NAME, "base_tokenizer/*", "tokenizer_config.json", "chat_template.jinja")
+_FETCHED = (FILE_NAME, f"{BASE_FOLDER}/*", "tokenizer_config.json", "chat_template.jinja")
 
 
 def local_folder(name: str | os.PathLike[str]) -> Path:
@@ -20,7 +22,7 @@ def local_folder(name: str | os.PathLike[str]) -> Path:
         A path as it is, which may not exist; so is a Hub name without n-grams.
     """
     path, text = Path(name), os.fspath(name)
-    if path.exists() or text.count("/") != 1 or text.startswith((".", "/", "~")) or path.suffix == ".json":
+    if path.exists() or path.suffix == ".json" or not is_hub_name(text):
         return path
     return _fetched(text) or path
 
