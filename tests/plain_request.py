@@ -169,7 +169,7 @@ class Look(NamedTuple):
 def look(one: Mixture, memory, frame=None) -> Look:
     """The candidates for the next token."""
     found, slots = np.full(_sources.MOST, 77, np.int32), np.full(_sources.SLOTS, 77, np.uint8)
-    features = np.full((_sources.MOST + 1, _features.FEATURES), 10**6, np.int32)
+    features = np.full((_sources.MOST + 1, _features.FEATURES), 30_000, np.int16)
     numbers = np.full((_sources.NUMBERS, _sources.MOST), np.nan)
     counts, masses = np.zeros((_sources.LEVELS, _sources.MOST), np.int32), np.zeros((_sources.LEVELS, 2))
     n = _candidates.candidates(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from built import SIZE, build, drafts_of, keyed_rows, many_rows
-from tasc.draft import Options
+from tasc.draft import Options, _features
 from tasc.draft import adaptive as module
 from tasc.draft.adaptive import AdaptiveDrafter, adaptive
 from tasc.draft.interface import Learner
@@ -40,6 +40,17 @@ def test_what_the_model_writes_is_drafted_better_and_the_drafter_stays_as_it_is(
     assert right(at_work, LOOPS[20:]) > first + 0.2
     assert right(AdaptiveDrafter(drafter), LOOPS[20:]) == first == right(drafter, LOOPS[20:])
     assert drafts_of(drafter, many_rows(5)) == before
+
+
+def test_weights_that_tell_of_single_tokens_stay(drafter):
+    """Drafts of one request would show what tokens another one's output holds."""
+    at_work = AdaptiveDrafter(drafter)
+    for row in LOOPS:
+        at_work.learn(*row)
+    changed = at_work._mixture.weights != drafter.weights
+    assert np.any(drafter.weights[_features.OF_TOKENS])
+    assert np.any(changed)
+    assert not np.any(changed[_features.OF_TOKENS])
 
 
 def test_chances_become_honest(drafter):

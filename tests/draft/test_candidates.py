@@ -178,11 +178,30 @@ def test_what_stands_at_the_cursor_is_marked(request):
             expected = 17 + where
         else:
             expected = 0
-        marked = seen.features[k, [2, 5, 6]].tolist()
-        assert marked[0] == expected
-        assert [value >= start for value, start in zip(marked[1:], (_features.CONTEXTS, 1), strict=True)] == [
-            expected > 0
-        ] * 2
+        assert seen.features[k, 2] == expected
+        assert (seen.features[k, 5] > 0) == (expected > 0)
+        assert seen.features[k, 9] % 3 == (0 if expected == 0 else 1 if expected < 17 else 2)
+
+
+@given(requests())
+def test_tokens_that_differ_are_told_apart_with_where_they_stand(request):
+    """Candidates by themselves and whether the prompt holds them; what stands at the cursor by the token before."""
+    drafter, state, plain = both(request)
+    seen = look(drafter, state._memory)
+    for k, token in enumerate(seen.found[: seen.n].tolist()):
+        held = seen.features[k, 1] // _features.P_BINS
+        assert seen.features[k, 8] == 3 * _features.hashed(token, _features.TOKENS) + held
+        assert seen.features[k, 9] // 3 == _features.hashed(plain.history[-1], _features.LAST_TOKENS)
+
+
+@given(requests())
+def test_matches_in_the_output_are_weighed_by_the_corpus(request):
+    drafter, state, _ = both(request)
+    seen = look(drafter, state._memory)
+    context = seen.features[_sources.MOST, 0]
+    for p_and_context, _, _, own, *others in seen.features[: seen.n].tolist():
+        p, in_output = p_and_context // _features.CONTEXTS, own % _features.OWN_BINS
+        assert others[3] == (in_output * _features.P_BINS + p) * _features.LENGTH_BINS + context // _features.SIZE_BINS
 
 
 @settings(max_examples=300)

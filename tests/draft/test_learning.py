@@ -17,6 +17,10 @@ def observed_on(rows, prompts, outputs, **options):
     return learning.observe(mixture(rows, **options), TokenCorpus.from_rows(prompts), TokenCorpus.from_rows(outputs))
 
 
+def teach(drafter, prompts, outputs, *, of_tokens=True):
+    return learning.teach(drafter, TokenCorpus.from_rows(prompts), TokenCorpus.from_rows(outputs), of_tokens=of_tokens)
+
+
 def copied_rows(n=40, seed=0):
     """Prompts of 5 tokens that the outputs repeat: the initial weights believe the corpus more than they should."""
     random = np.random.default_rng(seed)
@@ -166,18 +170,28 @@ def test_a_worked_example_of_reliability():
 def test_every_fifth_row_checks_and_teaches_nothing():
     prompts, outputs = copied_rows(20)
     drafter = mixture([[1, 2], [3, 4]] * 5)
-    weights, reliability = learning.teach(drafter, TokenCorpus.from_rows(prompts), TokenCorpus.from_rows(outputs))
+    weights, reliability = teach(drafter, prompts, outputs)
     checked = [row for row in range(20) if row % learning.CHECKED == 0]
     assert sum(reliability.counts) == sum(len(outputs[row]) + 1 for row in checked)
     others = [outputs[row] if row not in checked else [8, 8, 8, EOS][: len(outputs[row])] for row in range(20)]
-    again, _ = learning.teach(drafter, TokenCorpus.from_rows(prompts), TokenCorpus.from_rows(others))
+    again, _ = teach(drafter, prompts, others)
     np.testing.assert_array_equal(weights, again)
+
+
+def test_weights_of_single_tokens_are_learnt_only_where_that_is_wanted():
+    prompts, outputs = copied_rows(20)
+    drafter = mixture([[1, 2], [3, 4]] * 5)
+    every, _ = teach(drafter, prompts, outputs)
+    others, _ = teach(drafter, prompts, outputs, of_tokens=False)
+    assert np.any(every[_features.OF_TOKENS])
+    assert not np.any(others[_features.OF_TOKENS])
+    assert np.any(others != learning.initial_weights())
 
 
 @given(ROWS)
 def test_weights_are_learnt_from_rows_without_prompts_too(rows):
     drafter = mixture(rows)
-    weights, reliability = learning.teach(drafter, TokenCorpus.from_rows([[]] * len(rows)), TokenCorpus.from_rows(rows))
+    weights, reliability = teach(drafter, [[]] * len(rows), rows)
     assert np.all(np.isfinite(weights))
     assert sum(reliability.counts) == sum(len(rows[row]) + 1 for row in range(0, len(rows), learning.CHECKED))
     if len(rows) == 1:  # it checks, so none is left to learn from

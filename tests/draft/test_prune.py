@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from built import EOS, SIZE, build, drafts_of, many_rows
+from built import EOS, SIZE, build, drafts_of, keyed_rows, many_rows
 from tasc.corpus import TokenCorpus
-from tasc.draft import Drafter, Options
+from tasc.draft import Drafter, Options, _features, learning
 from tasc.draft.index import row_text
 from tasc.draft.prune import shared_text
 from tasc.errors import OptionError
@@ -103,6 +103,9 @@ def test_weights_are_learnt_without_keeping_the_rows(tmp_path):
     loaded = Drafter.load(tmp_path / "task.tasc")
     assert loaded.sample is None
     assert loaded.reliability == drafter.reliability
+    for one in (drafter, drafter.taught(*(TokenCorpus.from_rows(rows) for rows in zip(*keyed_rows(), strict=True)))):
+        assert not np.any(one.weights[_features.OF_TOKENS])  # they would tell which tokens occurred
+        assert not np.array_equal(one.weights, learning.initial_weights())
 
 
 def test_fewer_than_one_row_is_refused():

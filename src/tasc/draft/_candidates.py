@@ -45,7 +45,7 @@ def candidates(
     counts,
     masses,
 ):
-    """Fill `found` (int32[MOST]) and `features` (int32[MOST + 1, FEATURES]); how many candidates there are."""
+    """Fill `found` (int32[MOST]) and `features` (int16[MOST + 1, FEATURES]); how many candidates there are."""
     expect_corpus(memo, frame)
     slots[:] = 0
     for k in range(MOST):
@@ -92,7 +92,7 @@ def propose(
         return 0
     frame = state[:FRAME].copy()
     found, slots = np.empty(MOST, np.int32), np.empty(SLOTS, np.uint8)
-    features = np.empty((MOST + 1, FEATURES), np.int32)
+    features = np.empty((MOST + 1, FEATURES), np.int16)
     numbers = np.empty((NUMBERS, MOST))
     counts, masses = np.zeros((LEVELS, MOST), np.int32), np.empty((LEVELS, 2))
     scores = np.empty(MOST + 1)
@@ -159,7 +159,7 @@ def propose_tree(
     open_tokens, open_parents = np.empty(room, np.int32), np.empty(room, np.int32)
     open_sources, open_chances = np.empty(room, np.uint8), np.empty(room)
     found, slots = np.empty(MOST, np.int32), np.empty(SLOTS, np.uint8)
-    features = np.empty((MOST + 1, FEATURES), np.int32)
+    features = np.empty((MOST + 1, FEATURES), np.int16)
     numbers = np.empty((NUMBERS, MOST))
     counts, masses = np.zeros((LEVELS, MOST), np.int32), np.empty((LEVELS, 2))
     scores = np.empty(MOST + 1)

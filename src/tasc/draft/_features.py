@@ -11,6 +11,7 @@ import numpy as np
 from tasc._numba import inner
 from tasc.draft._request import (
     HIGHS,
+    LAST,
     LOWS,
     PLACE,
     PROMPT_AT,
@@ -34,21 +35,25 @@ LOOKED_AT = 16  # places of a token in the prompt
 LENGTH_BINS, SIZE_BINS, P_BINS = 7, 4, 24
 CONTEXTS = LENGTH_BINS * SIZE_BINS
 OWN_BINS = 8
+TOKENS, LAST_TOKENS = 1024, 512  # tokens have no bins of their own but share these, by a hash
 SIZES = (
     P_BINS * CONTEXTS,  # probability in the corpus x length and frequency of the context
     3 * P_BINS,  # in the prompt (not, copied already, not yet copied) x probability in the corpus
     33,  # next in the prompt after the cursor: as it is or as its usual variant x distance x run
     OWN_BINS**2,  # length of the best match in the prompt x in the output so far
     6 * 12,  # share among the similar rows with the longest match x its length
-    2 * CONTEXTS,  # at the cursor x context
     1 + P_BINS,  # at the cursor x probability in the corpus
     10 * P_BINS,  # share of the similar rows that hold it x probability in the corpus
+    OWN_BINS * P_BINS * LENGTH_BINS,  # match in the output so far x probability in the corpus x length of the context
+    3 * TOKENS,  # in the prompt, as above x the token itself
+    3 * LAST_TOKENS,  # at the cursor (not, as its usual variant, as it is) x the token before
     CONTEXTS,  # none of the candidates x context
 )
 FEATURES = len(SIZES) - 1  # of a candidate
 NONE_AT = sum(SIZES[:-1])
 N_WEIGHTS = sum(SIZES)
 STARTS = tuple(sum(SIZES[:k]) for k in range(FEATURES))
+OF_TOKENS = slice(STARTS[8], NONE_AT)  # weights that tell of single tokens, which other weights do not
 # sources, as places in interface.SOURCES
 FROM_CORPUS, FROM_SIMILAR, FROM_PROMPT, FROM_OUTPUT, FROM_SEEN = 0, 1, 2, 3, 4
 
@@ -96,6 +101,12 @@ def own_bin(n):
 
 
 @inner
+def hashed(token, bins):
+    """The bin of a token; `bins` is a power of two."""
+    return ((token * 0x9E3779B1) >> 12) & (bins - 1)
+
+
+@inner
 def held_in_prompt(state, entry):
     """Whether a variant stands in the prompt: 0 no, 1 copied already, 2 not copied yet. `entry`: its place in the table."""
     if state[entry] == 0:
@@ -115,10 +126,11 @@ def held_in_prompt(state, entry):
 
 @inner
 def describe(variants, state, frame, found, n, usual, raw, longest, votes, numbers, features):
-    """Fill `features` (int32[MOST + 1, FEATURES]): a line per candidate; the last one begins with the context."""
+    """Fill `features` (int16[MOST + 1, FEATURES]): a line per candidate; the last one begins with the context."""
     top = frame[TOP]
     context = length_bin(top) * SIZE_BINS + size_bin(frame[HIGHS + top] - frame[LOWS + top])
     since, run = min(frame[SINCE], 3), min(frame[RUN], 3)
+    last = 3 * hashed(frame[LAST], LAST_TOKENS)
     for i in range(n):
         token = found[i]
         entry = entry_of(state, variant_of(variants, token))
@@ -131,15 +143,18 @@ def describe(variants, state, frame, found, n, usual, raw, longest, votes, numbe
         share = numbers[VOTES, i] / votes if votes > 0 else 0.0
         weight = state[entry + 2] if state[entry] != 0 else 0
         presence = weight / state[WEIGHT_SUM] if state[WEIGHT_SUM] > 0 else 0.0
+        held, in_output = held_in_prompt(state, entry), own_bin(int(numbers[IN_OUTPUT, i]))
         line = features[i]
         line[0] = p * CONTEXTS + context
-        line[1] = held_in_prompt(state, entry) * P_BINS + p
+        line[1] = held * P_BINS + p
         line[2] = at_cursor
-        line[3] = own_bin(int(numbers[IN_PROMPT, i])) * OWN_BINS + own_bin(int(numbers[IN_OUTPUT, i]))
+        line[3] = own_bin(int(numbers[IN_PROMPT, i])) * OWN_BINS + in_output
         line[4] = match_bin(longest) * 12 + p_bin(share, 12)
-        line[5] = (CONTEXTS if at_cursor else 0) + context
-        line[6] = 1 + p if at_cursor else 0
-        line[7] = p_bin(presence, 10) * P_BINS + p
+        line[5] = 1 + p if at_cursor else 0
+        line[6] = p_bin(presence, 10) * P_BINS + p
+        line[7] = (in_output * P_BINS + p) * LENGTH_BINS + context // SIZE_BINS
+        line[8] = 3 * hashed(token, TOKENS) + held
+        line[9] = last + (0 if at_cursor == 0 else 1 if at_cursor < 17 else 2)
     features[MOST, 0] = context
 
 

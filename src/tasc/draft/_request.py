@@ -18,25 +18,29 @@ NEWEST = 64  # occurrences of a token that may match the context
 ACTIVE = NEWEST + 16  # places that match at a time; older ones are at most a token shorter than any newer one
 WALKED = 192  # occurrences of a token that are looked at, newest first
 LONGEST = 1 << 20
+REPEATED = 8  # how often, at first guess, a token stands in the outputs of similar rows
 
 # frame
-CURSOR, SINCE, RUN, N_ACTIVE, TOP, TURN = 0, 1, 2, 3, 4, 5  # CURSOR: the prompt position copied last, -1: none
+# CURSOR: the prompt position copied last, -1: none; LAST: the token taken last
+CURSOR, SINCE, RUN, N_ACTIVE, TOP, TURN, LAST = 0, 1, 2, 3, 4, 5, 6
 LOWS = 8
 HIGHS = LOWS + ORDERS + 1
 MATCHES = HIGHS + ORDERS + 1  # two lists of places with lengths, in turns: the matches now and those before
 FRAME = MATCHES + 4 * ACTIVE
 # constants of the request, behind the frame
-N_TEXT, PROMPT_AT, PROMPT_END, CAPACITY, BUCKETS, WEIGHT_SUM, SEEN_AT = (
+N_TEXT, PROMPT_AT, PROMPT_END, CAPACITY, BUCKETS, N_ENTRIES, WEIGHT_SUM, SEEN_AT = (
     FRAME,
     FRAME + 1,
     FRAME + 2,
     FRAME + 3,
     FRAME + 4,
     FRAME + 5,
-    FRAME + 6,  # where outputs seen at run time begin, behind those of the corpus
+    FRAME + 6,
+    FRAME + 7,  # where outputs seen at run time begin, behind those of the corpus
 )
 HEAD = FRAME + 8
-# the table has BUCKETS entries of: variant + 1 (0: free), newest place, weight of the similar rows that hold it, last such row
+# the table has room for BUCKETS entries, at most half of them taken, of: variant + 1 (0: free), newest place, weight of the
+# similar rows that hold it, last such row
 ENTRY = 4
 # each place of the text has: token, variant, kind, next older place with the same variant (-1: none)
 PLACE = 4
@@ -80,6 +84,7 @@ def append(state, token, variant, kind):
     if state[at] == 0:
         state[at], state[at + 1] = variant + 1, -1
         state[at + 2], state[at + 3] = 0, -1
+        state[N_ENTRIES] += 1
     line = text_at(state) + PLACE * place
     state[line], state[line + 1], state[line + 2], state[line + 3] = token, variant, kind, state[at + 1]
     state[at + 1] = place
@@ -87,25 +92,58 @@ def append(state, token, variant, kind):
     return at
 
 
-@inner
-def set_up(state, n_tokens, capacity, buckets):
-    """The first thing done with a zeroed memory."""
+@njit
+def new_memory(capacity, n_entries):
+    """A zeroed memory with room for so many places of text and so many different tokens."""
+    buckets = 1
+    while buckets < 2 * n_entries:  # a full table would be searched without end
+        buckets *= 2
+    state = np.zeros(HEAD + ENTRY * buckets + PLACE * capacity, np.int32)
     state[CAPACITY], state[BUCKETS] = capacity, buckets
-    state[CURSOR], state[SINCE] = -1, LONGEST
-    state[HIGHS] = n_tokens
+    return state
+
+
+@njit
+def grown(state, capacity, n_more):
+    """The same memory with room for so many places of text and for `n_more` tokens that it does not hold yet."""
+    bigger = new_memory(capacity, state[N_ENTRIES] + n_more)
+    buckets = bigger[BUCKETS]
+    bigger[:HEAD] = state[:HEAD]
+    bigger[CAPACITY], bigger[BUCKETS] = capacity, buckets
+    text = text_at(state)
+    for old in range(HEAD, text, ENTRY):
+        if state[old] != 0:
+            at = entry_of(bigger, state[old] - 1)
+            bigger[at : at + ENTRY] = state[old : old + ENTRY]
+    n_kept = PLACE * state[N_TEXT]
+    bigger[text_at(bigger) : text_at(bigger) + n_kept] = state[text : text + n_kept]
+    return bigger
+
+
+@njit
+def add_similar(state, tokens, starts, variants, rows, weights, n_added):
+    """Append the outputs of similar rows, best last; row k of `tokens` begins at starts[k]. `n_added` were added before.
+
+    Returns the memory, which may be another one with a larger table.
+    """
+    for k in range(len(rows)):
+        first, end = starts[rows[k]], starts[rows[k] + 1]
+        if 2 * (state[N_ENTRIES] + end - first) > state[BUCKETS]:
+            state = grown(state, state[CAPACITY], end - first)
+        _add_row(state, tokens, first, end, variants, weights[k], n_added + k + 1)
+    return state
 
 
 @inner
-def add_similar(state, tokens, starts, variants, rows, weights, n_added):
-    """Append the outputs of similar rows, best last; row k of `tokens` begins at starts[k]. `n_added` were added before."""
-    for k in range(len(rows)):
-        state[WEIGHT_SUM] += weights[k]
-        for place in range(starts[rows[k]], starts[rows[k] + 1]):
-            token = tokens[place]
-            at = append(state, token, variant_of(variants, token), weights[k])
-            if state[at + 3] != n_added + k + 1:
-                state[at + 3] = n_added + k + 1
-                state[at + 2] += weights[k]
+def _add_row(state, tokens, first, end, variants, weight, number):
+    """Append tokens[first:end], the output of a similar row; its number, from 1 on, tells it from the others."""
+    state[WEIGHT_SUM] += weight
+    for place in range(first, end):
+        token = tokens[place]
+        at = append(state, token, variant_of(variants, token), weight)
+        if state[at + 3] != number:
+            state[at + 3] = number
+            state[at + 2] += weight
 
 
 @inner
@@ -122,6 +160,7 @@ def add_prompt(state, variants, prompt, start_id):
 def advance(tokens, suffixes, ids, starts, steps, variants, memo, state, frame, token):
     """Move the frame over one token. Returns the prompt place that was copied for the first time, or -1."""
     _narrow_contexts(tokens, suffixes, ids, starts, steps, memo, frame, token)
+    frame[LAST] = token
     variant = variant_of(variants, token)
     at = entry_of(state, variant)
     newest = state[at + 1] if state[at] else -1
@@ -267,36 +306,17 @@ def begin(
     n_similar = len(extra)
     for row in rows:
         n_similar += row_starts[row + 1] - row_starts[row]
-    capacity = n_similar + len(prompt) + room + 2  # two start markers
-    buckets = 1
-    while buckets < 2 * capacity:
-        buckets *= 2
-    state = np.zeros(HEAD + ENTRY * buckets + PLACE * capacity, np.int32)
-    set_up(state, len(tokens), capacity, buckets)
-    add_similar(state, tokens, row_starts, variants, rows, weights, 0)
+    own = len(prompt) + room + 2  # two start markers
+    state = new_memory(n_similar + own, own + n_similar // REPEATED)
+    state[CURSOR], state[SINCE] = -1, LONGEST
+    state[HIGHS] = len(tokens)
+    state = add_similar(state, tokens, row_starts, variants, rows, weights, 0)
     state[SEEN_AT] = state[N_TEXT]
     order = np.arange(len(extra_weights)).astype(np.int32)
-    add_similar(state, extra, extra_starts, variants, order, extra_weights, len(rows))
+    state = add_similar(state, extra, extra_starts, variants, order, extra_weights, len(rows))
+    if 2 * (state[N_ENTRIES] + own) > state[BUCKETS]:
+        state = grown(state, state[CAPACITY], own)
     add_prompt(state, variants, prompt, start_id)
     advance(tokens, suffixes, ids, starts, steps, variants, memo, state, state[:FRAME], start_id)
     append(state, start_id, variant_of(variants, start_id), OUTPUT)
     return state
-
-
-@njit
-def grown(state, capacity):
-    """The same memory with room for more text."""
-    buckets = state[BUCKETS]
-    while buckets < 2 * capacity:  # a full table would be searched without end
-        buckets *= 2
-    bigger = np.zeros(HEAD + ENTRY * buckets + PLACE * capacity, np.int32)
-    bigger[:HEAD] = state[:HEAD]
-    bigger[CAPACITY], bigger[BUCKETS] = capacity, buckets
-    text = text_at(state)
-    for old in range(HEAD, text, ENTRY):
-        if state[old] != 0:
-            at = entry_of(bigger, state[old] - 1)
-            bigger[at : at + ENTRY] = state[old : old + ENTRY]
-    n_kept = PLACE * state[N_TEXT]
-    bigger[text_at(bigger) : text_at(bigger) + n_kept] = state[text : text + n_kept]
-    return bigger

@@ -1,8 +1,8 @@
 """A drafter at work: its weights follow what the target writes.
 
 The weights of the file were learnt on outputs of the training data. A model has habits of its own, it may repeat itself
-for example, and these show in its first outputs. Only the weights change, 1,262 numbers that say how far each kind of
-evidence is believed. No text of a request is kept.
+for example, and these show in its first outputs. Only weights change, 2,550 numbers that say how far each kind of
+evidence is believed; those that tell of single tokens stay. No text of a request is kept.
 """
 
 from dataclasses import replace
@@ -13,7 +13,7 @@ import numpy as np
 from tasc.draft import _fit
 from tasc.draft.drafter import Drafter
 from tasc.draft.interface import DraftState, Ids
-from tasc.draft.learning import observe_row
+from tasc.draft.learning import first_squares, observe_row
 from tasc.draft.memory import Memory
 from tasc.draft.mixture import Mixture
 from tasc.errors import OptionError
@@ -52,7 +52,7 @@ class AdaptiveDrafter:
             raise OptionError("preset paper has no weights to adapt; build the drafter with preset best")
         self._mixture = replace(mixture, weights=mixture.weights.copy())
         self._weights = mixture.weights.astype(np.float64)
-        self._squares = np.ones(len(self._weights))
+        self._squares = first_squares(of_tokens=False)
         self.requests = 0
 
     def start(self, prompt_ids: Ids, *, memory: Memory | None = None) -> DraftState:

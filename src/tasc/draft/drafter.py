@@ -254,7 +254,8 @@ class Drafter:
         if isinstance(self.proposer, PaperDrafter):
             raise OptionError("preset paper has no weights to learn; build the drafter with preset best")
         _check_rows(outputs, prompts, self.vocab_size, self.eos_id)
-        weights, reliability = learning.teach(self.proposer, prompts, outputs)
+        of_tokens = self.options.min_rows == 1
+        weights, reliability = learning.teach(self.proposer, prompts, outputs, of_tokens=of_tokens)
         return replace(self, weights=weights, reliability=reliability)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -332,7 +333,9 @@ def _assemble(
                 others = None if terms is None else terms.without(held)
                 mixture = Mixture(index, index.row_starts, others, variants, weights)
                 prompts = taught.prompts.take(np.arange(len(held)))
-                weights, reliability = learning.teach(mixture, prompts, outputs.take(held))
+                # weights of single tokens would tell that rare ones occurred
+                of_tokens = options.min_rows == 1
+                weights, reliability = learning.teach(mixture, prompts, outputs.take(held), of_tokens=of_tokens)
                 advance(len(held))
     with progress("indexing the outputs", total=len(outputs)) as advance:
         index = _index_of(outputs, start_id, eos_id, options)

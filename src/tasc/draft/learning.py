@@ -10,8 +10,8 @@ from tasc.draft import _candidates, _features, _fit, _sources
 from tasc.draft.memory import Memory
 from tasc.draft.mixture import Mixture
 
-EPOCHS = 12
-RATE = 0.1
+EPOCHS = 3
+RATE = 0.3  # of the first epoch; it falls evenly to 0
 CHECKED = 5  # every fifth row checks the weights instead of teaching them
 BINS = 10
 
@@ -23,7 +23,7 @@ class Observed:
     Attributes:
         n_found: int32, shape (n,): candidates at each token.
         gold: int32, shape (n,): the place of the true token among them; `n_found` if it is none of them.
-        features: int32, shape (n, MOST + 1, FEATURES).
+        features: int16, shape (n, MOST + 1, FEATURES).
         offsets: int64, shape (n_rows + 1,).
     """
 
@@ -69,6 +69,14 @@ def initial_weights() -> NDArray[np.float32]:
     return weights
 
 
+def first_squares(*, of_tokens: bool) -> NDArray[np.float64]:
+    """What AdaGrad's sums of squares begin with; weights that are not to be learnt make no steps."""
+    squares = np.ones(_features.N_WEIGHTS)
+    if not of_tokens:
+        squares[_features.OF_TOKENS] = np.inf
+    return squares
+
+
 def observe(mixture: Mixture, prompts: TokenCorpus, outputs: TokenCorpus) -> Observed:
     """Follow outputs (without end tokens) and write down the candidates and their features at each token."""
     index = mixture.index
@@ -98,7 +106,7 @@ def observe_row(
 
 
 def _unobserved(n: int, offsets: NDArray[np.int64]) -> Observed:
-    features = np.zeros((n, _sources.MOST + 1, _features.FEATURES), np.int32)
+    features = np.zeros((n, _sources.MOST + 1, _features.FEATURES), np.int16)
     return Observed(np.empty(n, np.int32), np.empty(n, np.int32), features, offsets)
 
 
@@ -118,15 +126,21 @@ def _observe(
     )
 
 
-def learn(observed: Observed, chosen: NDArray[np.bool_], *, epochs: int = EPOCHS, seed: int = 0) -> NDArray[np.float32]:
-    """Weights under which the true tokens at the chosen positions are likely; the same every time."""
+def learn(
+    observed: Observed, chosen: NDArray[np.bool_], *, of_tokens: bool = True, epochs: int = EPOCHS, seed: int = 0
+) -> NDArray[np.float32]:
+    """Weights under which the true tokens at the chosen positions are likely; the same every time.
+
+    Args:
+        of_tokens: learn those that tell of single tokens too; else they stay 0.
+    """
     weights = initial_weights().astype(np.float64)
-    squares = np.ones(len(weights))
+    squares = first_squares(of_tokens=of_tokens)
     rng = np.random.default_rng(seed)
     positions = np.flatnonzero(chosen)
-    for _ in range(epochs):
-        order = rng.permutation(positions)
-        _fit.fit(observed.n_found, observed.gold, observed.features, order, weights, squares, RATE)
+    for epoch in range(epochs):
+        order, rate = rng.permutation(positions), RATE * (1 - epoch / epochs)
+        _fit.fit(observed.n_found, observed.gold, observed.features, order, weights, squares, rate)
     return weights.astype(np.float32)
 
 
@@ -143,15 +157,18 @@ def check(observed: Observed, chosen: NDArray[np.bool_], weights: NDArray[np.flo
     return Reliability(tuple(counts.tolist()), tuple((predicted / some).tolist()), tuple((accepted / some).tolist()))
 
 
-def teach(mixture: Mixture, prompts: TokenCorpus, outputs: TokenCorpus) -> tuple[NDArray[np.float32], Reliability]:
+def teach(
+    mixture: Mixture, prompts: TokenCorpus, outputs: TokenCorpus, *, of_tokens: bool
+) -> tuple[NDArray[np.float32], Reliability]:
     """Weights learnt on most of the rows, and how reliable they are on the others.
 
     Args:
         mixture: its index must not hold these rows.
         prompts, outputs: of the rows; outputs without end tokens.
+        of_tokens: see `learn`.
     """
     observed = observe(mixture, prompts, outputs)
     row = np.repeat(np.arange(len(outputs)), np.diff(observed.offsets))
     checked = row % CHECKED == 0
-    weights = learn(observed, ~checked)
+    weights = learn(observed, ~checked, of_tokens=of_tokens)
     return weights, check(observed, checked, weights)

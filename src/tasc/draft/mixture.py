@@ -96,10 +96,12 @@ class MixtureState:
     def _make_room(self, n: int) -> None:
         """Have room for so many tokens more."""
         if n > self._room:
-            capacity = int(self._memory[_request.CAPACITY])
-            self._memory = _request.grown(self._memory, 2 * capacity + n)
+            written = int(self._memory[_request.N_TEXT] - self._memory[_request.PROMPT_END])
+            more = max(written, ROOM) + n
+            capacity = int(self._memory[_request.CAPACITY]) + more
+            self._room += more
+            self._memory = _request.grown(self._memory, capacity, self._room)
             self._place = self._memory.__array_interface__["data"][0]
-            self._room += capacity + n
         self._room -= n
 
     def propose(self, max_tokens: int = 10, *, min_probability: float = 0.0) -> Draft:
