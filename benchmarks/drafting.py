@@ -55,7 +55,7 @@ LARGE = 100_000_000  # tokens
 TIMED_TOKENS = 4000  # of the test outputs are drafted in a round
 # depth of the trees, draft tokens per token of matched context, least estimated probability
 GRID = tuple(product((24, 64), (1.0, 2.0, 4.0, 8.0), (0.0, 0.1)))
-THRESHOLDS = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7)
+THRESHOLDS = (0.0, 0.005, 0.01, 0.02, 0.03, 0.035, 0.04, 0.045, 0.05, 0.06, 0.07, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7)
 MARGIN = 0.97  # of what SuffixDecoding drafts on validation rows: test rows differ by some percent
 OURS, MATCHED, BEST_RIVAL = "tasc best", "tasc best, no more drafted", "SuffixDecoding, best options"
 TREES, MATCHED_TREES, RIVAL_TREES = "tasc best, trees", "tasc best, trees, no more drafted", "SuffixDecoding, trees"
@@ -135,9 +135,9 @@ def tokens_of(corpus: Corpus) -> dict[str, Any]:
     drafter = corpus.drafter()
     caches = {depth: corpus.suffix(depth) for depth in sorted({depth for depth, _, _ in GRID})}
     (depth, factor, least), drafted = _best_options(caches, corpus.validation, tree=False)
-    of_trees, _ = _best_options(caches, corpus.validation, tree=True)
+    of_trees, drafted_by_trees = _best_options(caches, corpus.validation, tree=True)
     threshold = _threshold(drafter, corpus.validation, MARGIN * drafted)
-    threshold_of_trees = _threshold(drafter, corpus.validation, MARGIN * drafted, **SPARING)
+    threshold_of_trees = _threshold(drafter, corpus.validation, MARGIN * drafted_by_trees, **SPARING)
     test = corpus.test
     table = {
         OURS: figures(drafter, test),

@@ -104,8 +104,14 @@ class PlainRequest:
         self.move_cursor(self.variant(token), places)
 
     def matches_at(self, places):
-        """Of the newest places all; of older ones those where a match goes on, at most a token shorter than any newer one."""
+        """While a long match goes on those that do.
+
+        Else of the newest places all; of older ones those where a match goes on, at most a token shorter than any newer one.
+        """
         before = dict(self.matches)
+        going_on = [(place + 1, length + 1) for place, length in self.matches if place + 1 in places]
+        if any(length > _request.LONG for _, length in going_on):
+            return going_on
         matches = [(place, 1 + before.get(place - 1, 0)) for place in places[: _request.NEWEST]]
         for place in places[_request.NEWEST :]:
             longest = max(length for _, length in matches)

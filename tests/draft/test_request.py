@@ -122,6 +122,22 @@ def test_a_long_match_goes_on_at_a_place_that_newer_ones_would_hide():
     assert text_of(state._memory)[place + 1, 0] == 5
 
 
+def test_while_a_long_match_goes_on_no_new_one_begins():
+    """The output is the prompt, in which every token stands three times; then it breaks off."""
+    prompt = [1, 2, 3] + [4, 1, 2] + list(range(10, 10 + _request.LONG)) + [1, 2, 3, 5, 6]
+    state, plain = mixture([[7]]).start(prompt), PlainRequest([[7]], prompt)
+    lengths = []
+    for token in [*prompt[3:-2], 1]:
+        state.extend([token])
+        plain.take(token)
+        assert matches_of(state._memory) == plain.matches
+        lengths.append(sorted((length for _, length in plain.matches), reverse=True))
+    assert lengths[1] == [2, 1, 1]  # 4 1, and the other 1s of the prompt
+    assert [len(some) for some in lengths[-4:-1]] == [1] * 3  # 1 2 3 once more, in the long match alone
+    assert lengths[-1][0] == 1  # broken off: every 1 begins anew
+    assert len(lengths[-1]) > 1
+
+
 def test_a_worked_example_of_contexts():
     """In 9 1 2 3 0 9 1 2 4 0, the output 1 2 stands twice, at 0 and 5 with its start; 1 2 4 once."""
     drafter = mixture([[1, 2, 3], [1, 2, 4]])
@@ -261,8 +277,7 @@ def test_very_long_prompts_of_one_id(token):
     memory = state._memory
     check_text(memory, plain)
     assert matches_of(memory) == plain.matches
-    # the newest places, and one that matches longest: 100 tokens behind the prompt's start, with the start as well
-    assert len(plain.matches) == (_request.NEWEST + 1 if token == 1 else 49)
+    assert 0 < len(plain.matches) < _request.NEWEST  # long matches go on, so no new ones began
     assert memory[_request.CURSOR] == plain.cursor
 
 

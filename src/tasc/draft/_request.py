@@ -16,6 +16,7 @@ from tasc.draft._index import LOWS as FOLLOWERS_LOWS
 ORDERS = 16  # tokens of the longest context that is looked up in the corpus
 NEWEST = 64  # occurrences of a token that may match the context
 ACTIVE = NEWEST + 16  # places that match at a time; older ones are at most a token shorter than any newer one
+LONG = 32  # tokens of a match; while one so long goes on no new one begins, which would say little and cost most
 WALKED = 192  # occurrences of a token that are looked at, newest first
 LONGEST = 1 << 20
 REPEATED = 8  # how often, at first guess, a token stands in the outputs of similar rows
@@ -220,14 +221,20 @@ def _child(tokens, suffixes, ids, starts, steps, memo, low, high, depth, token):
 def _match(state, frame, newest):
     """The places that hold the token now, each with the length of its match; both lists fall, so they are merged.
 
-    A token may occur often, so only its newest places begin a match. One that has begun goes on at older places too: what is
-    drafted follows the longest matches, and those one token shorter (`_sources.from_text`).
+    A token may occur often, so only its newest places begin a match, and none while a LONG one goes on. One that has begun
+    goes on at older places too: what is drafted follows the longest matches, and those one token shorter
+    (`_sources.from_text`).
     """
     text = text_at(state)
     n_old = frame[N_ACTIVE]
     old_at = MATCHES + 2 * ACTIVE * frame[TURN]
     frame[TURN] = 1 - frame[TURN]
     at = MATCHES + 2 * ACTIVE * frame[TURN]
+    if newest >= 0 and _longest(frame, old_at + ACTIVE, n_old) >= LONG:
+        n = _go_on(state, frame, text, old_at, n_old, at, state[text + PLACE * newest + 1])
+        frame[N_ACTIVE] = n
+        if _longest(frame, at + ACTIVE, n) > LONG:
+            return
     old = n = longest = 0
     place = newest
     while place >= 0 and n < NEWEST:
@@ -250,6 +257,27 @@ def _match(state, frame, newest):
                 n += 1
             old += 1
     frame[N_ACTIVE] = n
+
+
+@inner
+def _longest(frame, lengths, n):
+    """The longest of these matches."""
+    longest = 0
+    for k in range(n):
+        longest = max(longest, frame[lengths + k])
+    return longest
+
+
+@inner
+def _go_on(state, frame, text, old_at, n_old, at, variant):
+    """The matches that go on with a token; how many."""
+    n = 0
+    for k in range(n_old):
+        place = frame[old_at + k] + 1
+        if place < state[N_TEXT] and state[text + PLACE * place + 1] == variant:
+            frame[at + n], frame[at + ACTIVE + n] = place, frame[old_at + ACTIVE + k] + 1
+            n += 1
+    return n
 
 
 @inner
