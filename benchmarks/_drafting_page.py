@@ -2,6 +2,7 @@
 
 from typing import Any
 
+MATCHED_TREES, RIVAL_TREES = "tasc best, trees, no more drafted", "SuffixDecoding, trees"
 FRESH = ("import", "load", "first_draft", "import_cpu", "load_and_draft_cpu")
 HEAD = """# Drafting
 
@@ -31,8 +32,8 @@ def _tokens(corpora: dict[str, Any]) -> str:
         "## Tokens per pass",
         "",
         "Tokens per target pass / drafted tokens per pass / over SuffixDecoding's chains with its best options. `no more drafted`: drafts",
-        "hold what is likelier to be accepted than a threshold, chosen so that they draft less than those chains on validation rows;",
-        "trees then have up to 24 tokens. vLLM verifies chains of these drafters, our loop trees as well; SuffixDecoding's trees are",
+        "hold what is likelier to be accepted than a threshold, chosen so that chains draft less than those chains on validation rows, and",
+        "trees less than SuffixDecoding's trees; they then have up to 24 tokens. vLLM verifies chains of these drafters, our loop trees as well; SuffixDecoding's trees are",
         "those of Snowflake's package.",
         "",
         "| | " + " | ".join(corpora) + " |",
@@ -46,6 +47,13 @@ def _tokens(corpora: dict[str, Any]) -> str:
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += ["", "| | " + " | ".join(corpora) + " |", "|---" * (1 + len(corpora)) + "|"]
+    over_trees = [
+        found["systems"][MATCHED_TREES]["tokens_per_pass"] / found["systems"][RIVAL_TREES]["tokens_per_pass"]
+        for found in corpora.values()
+    ]
+    lines.append(
+        f"| {MATCHED_TREES}, over {RIVAL_TREES} | " + " | ".join(f"{ratio:.2f}" for ratio in over_trees) + " |"
+    )
     lines.append("| test rows | " + " | ".join(str(found["rows"]) for found in corpora.values()) + " |")
     thresholds = [f"{found['threshold']:g}, {found['threshold_of_trees']:g}" for found in corpora.values()]
     lines.append("| threshold of chains, of trees | " + " | ".join(thresholds) + " |")

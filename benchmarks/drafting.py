@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 from _commit import commit_and_date
+from _drafting_page import MATCHED_TREES, RIVAL_TREES, page
 
 from tasc.corpus import Tasks, TokenCorpus, load_tasks, load_tokenizer, spelling_classes
 from tasc.decode.batch import Asked, propose_each
@@ -55,10 +56,33 @@ LARGE = 100_000_000  # tokens
 TIMED_TOKENS = 4000  # of the test outputs are drafted in a round
 # depth of the trees, draft tokens per token of matched context, least estimated probability
 GRID = tuple(product((24, 64), (1.0, 2.0, 4.0, 8.0), (0.0, 0.1)))
-THRESHOLDS = (0.0, 0.005, 0.01, 0.02, 0.03, 0.035, 0.04, 0.045, 0.05, 0.06, 0.07, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7)
+THRESHOLDS = (
+    0.0,
+    0.005,
+    0.01,
+    0.02,
+    0.03,
+    0.035,
+    0.04,
+    0.045,
+    0.05,
+    0.06,
+    0.07,
+    0.1,
+    0.13,
+    0.16,
+    0.2,
+    0.25,
+    0.3,
+    0.35,
+    0.4,
+    0.5,
+    0.6,
+    0.7,
+)
 MARGIN = 0.97  # of what SuffixDecoding drafts on validation rows: test rows differ by some percent
 OURS, MATCHED, BEST_RIVAL = "tasc best", "tasc best, no more drafted", "SuffixDecoding, best options"
-TREES, MATCHED_TREES, RIVAL_TREES = "tasc best, trees", "tasc best, trees, no more drafted", "SuffixDecoding, trees"
+TREES = "tasc best, trees"
 WIDEST = 24  # tokens of a tree that ends by a threshold: passes that are sure of more draft more, the others less
 SPARING: dict[str, Any] = {"tree": True, "longest": WIDEST}
 
@@ -458,8 +482,6 @@ def main() -> None:
             results = stored()
             results.setdefault(part, {})[corpus] = found
             write_json(RESULTS, results)
-    from _drafting_page import page
-
     with atomic_write(PAGE, "w") as file:
         file.write(page(stored()))
 

@@ -124,7 +124,7 @@ def test_a_long_match_goes_on_at_a_place_that_newer_ones_would_hide():
 
 def test_while_a_long_match_goes_on_no_new_one_begins():
     """The output is the prompt, in which every token stands three times; then it breaks off."""
-    prompt = [1, 2, 3] + [4, 1, 2] + list(range(10, 10 + _request.LONG)) + [1, 2, 3, 5, 6]
+    prompt = [1, 2, 3, 4, 1, 2, *range(10, 10 + _request.LONG), 1, 2, 3, 5, 6]
     state, plain = mixture([[7]]).start(prompt), PlainRequest([[7]], prompt)
     lengths = []
     for token in [*prompt[3:-2], 1]:
