@@ -29,7 +29,7 @@ class Observed:
 
     n_found: NDArray[np.int32]
     gold: NDArray[np.int32]
-    features: NDArray[np.int32]
+    features: NDArray[np.int16]
     offsets: NDArray[np.int64]
 
 
