@@ -55,7 +55,7 @@ def _tokens(corpora: dict[str, Any]) -> str:
         f"| {MATCHED_TREES}, over {RIVAL_TREES} | " + " | ".join(f"{ratio:.2f}" for ratio in over_trees) + " |"
     )
     lines.append("| test rows | " + " | ".join(str(found["rows"]) for found in corpora.values()) + " |")
-    thresholds = [f"{found['threshold']:g}, {found['threshold_of_trees']:g}" for found in corpora.values()]
+    thresholds = [f"{found['threshold']:.2g}, {found['threshold_of_trees']:.2g}" for found in corpora.values()]
     lines.append("| threshold of chains, of trees | " + " | ".join(thresholds) + " |")
     options = "{max_tree_depth}, {max_spec_factor:g}, {min_token_prob:g}"
     for name, key in (("", "suffix_options"), (", trees", "suffix_tree_options")):

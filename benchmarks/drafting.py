@@ -56,30 +56,7 @@ LARGE = 100_000_000  # tokens
 TIMED_TOKENS = 4000  # of the test outputs are drafted in a round
 # depth of the trees, draft tokens per token of matched context, least estimated probability
 GRID = tuple(product((24, 64), (1.0, 2.0, 4.0, 8.0), (0.0, 0.1)))
-THRESHOLDS = (
-    0.0,
-    0.005,
-    0.01,
-    0.02,
-    0.03,
-    0.035,
-    0.04,
-    0.045,
-    0.05,
-    0.06,
-    0.07,
-    0.1,
-    0.13,
-    0.16,
-    0.2,
-    0.25,
-    0.3,
-    0.35,
-    0.4,
-    0.5,
-    0.6,
-    0.7,
-)
+LEAST, HALVINGS = 0.001, 9  # thresholds are searched from here to 1, halving the distance of their logarithms
 MARGIN = 0.97  # of what SuffixDecoding drafts on validation rows: test rows differ by some percent
 OURS, MATCHED, BEST_RIVAL = "tasc best", "tasc best, no more drafted", "SuffixDecoding, best options"
 TREES = "tasc best, trees"
@@ -203,9 +180,17 @@ def _best_options(
 
 
 def _threshold(drafter: Drafts, rows: Rows, most: float, **shape: Any) -> float:
-    """The least probability with which the drafter drafts no more tokens per pass than `most`."""
-    fitting = (v for v in THRESHOLDS if figures(drafter, rows, v, **shape)["drafted_per_pass"] <= most)
-    return next(fitting, THRESHOLDS[-1])
+    """The least probability, to some hundredths of itself, with which it drafts no more tokens per pass than `most`."""
+    if figures(drafter, rows, 0.0, **shape)["drafted_per_pass"] <= most:
+        return 0.0
+    low, high = LEAST, 1.0
+    for _ in range(HALVINGS):
+        middle = (low * high) ** 0.5
+        if figures(drafter, rows, middle, **shape)["drafted_per_pass"] <= most:
+            high = middle
+        else:
+            low = middle
+    return high
 
 
 def tokens(names: list[str], _rounds: int) -> Iterator[tuple[str, Any]]:
