@@ -53,7 +53,7 @@ FEATURES = len(SIZES) - 1  # of a candidate
 NONE_AT = sum(SIZES[:-1])
 N_WEIGHTS = sum(SIZES)
 STARTS = tuple(sum(SIZES[:k]) for k in range(FEATURES))
-OF_TOKENS = slice(STARTS[8], NONE_AT)  # weights that tell of single tokens, which other weights do not
+OF_TOKENS = slice(STARTS[FEATURES - 2], NONE_AT)  # weights that tell of single tokens, which other weights do not
 # sources, as places in interface.SOURCES
 FROM_CORPUS, FROM_SIMILAR, FROM_PROMPT, FROM_OUTPUT, FROM_SEEN = 0, 1, 2, 3, 4
 

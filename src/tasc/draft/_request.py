@@ -232,8 +232,8 @@ def _match(state, frame, newest):
     at = MATCHES + 2 * ACTIVE * frame[TURN]
     if newest >= 0 and _longest(frame, old_at + ACTIVE, n_old) >= LONG:
         n = _go_on(state, frame, text, old_at, n_old, at, state[text + PLACE * newest + 1])
-        frame[N_ACTIVE] = n
         if _longest(frame, at + ACTIVE, n) > LONG:
+            frame[N_ACTIVE] = n
             return
     old = n = longest = 0
     place = newest
