@@ -46,6 +46,19 @@ def test_a_taught_drafter_comes_back_as_it_was(tmp_path):
     assert (tmp_path / "again.tasc").read_bytes() == (tmp_path / "task.tasc").read_bytes()
 
 
+def test_what_all_prompts_begin_with_is_written_once(tmp_path):
+    """A template in front of each of 400 prompts costs its own length, and comes back in front of each."""
+    template, sizes = [1, 2, 3] * 20, []
+    for begin in ([], template):
+        drafter = build([([*begin, *prompt], output) for prompt, output in many_rows(400)])
+        drafter.save(tmp_path / "task.tasc")
+        sizes.append((tmp_path / "task.tasc").stat().st_size)
+        loaded = Drafter.load(tmp_path / "task.tasc")
+        same_drafters(loaded, drafter)
+        assert all(row[: len(begin)].tolist() == begin for row in loaded.sample.prompts)
+    assert sizes[1] < sizes[0] + 4 * 400
+
+
 def test_a_drafter_without_prompts_comes_back(tmp_path):
     drafter = Drafter.build(TokenCorpus.from_rows([[1, 2], [1, 3]]), eos_id=EOS, vocab_size=SIZE)
     drafter.save(tmp_path / "task.tasc")
@@ -125,6 +138,9 @@ REFUSED = {
     "a negative sampled row": ("sample_rows", change(0, -1)),
     "fewer sampled rows than prompts": ("sample_rows", lambda a: a[:-1]),
     "a negative token in a prompt": ("sample_tokens", change(0, -1)),
+    "a negative token in front of the prompts": ("sample_prefix", lambda _: np.array([-1], np.int32)),
+    "an endless prefix of the prompts": ("sample_prefix", lambda _: np.full(10**5, 7, np.int32)),
+    "a prefix of the prompts in floats": ("sample_prefix", lambda a: a.astype(np.float32)),
     "prompts that fall": ("sample_offsets", change(2, 0)),
     "prompts that go too far": ("sample_offsets", change(-1, 1 << 40)),
     "a prefix of floats": ("prefix", lambda a: a.astype(np.float32)),
@@ -150,7 +166,7 @@ def _refused(path, metadata, arrays):
 
 def test_terms_without_rows_are_refused(tmp_path, parts):
     metadata, arrays = parts
-    none = {"tokens", "suffixes", "ids", "postings", "norms", "prefix", "sample_rows", "sample_tokens"}
+    none = {"tokens", "suffixes", "ids", "postings", "norms", "prefix", "sample_rows", "sample_prefix", "sample_tokens"}
     changed = {name: array[:0] if name in none else array for name, array in arrays.items()}
     changed |= {name: array[:1] for name, array in arrays.items() if name in ("starts", "sample_offsets")}
     _refused(tmp_path / "task.tasc", metadata, changed | {"term_starts": np.zeros_like(arrays["term_starts"])})

@@ -61,6 +61,29 @@ def cut(rows: TokenCorpus, length: int) -> TokenCorpus:
     return TokenCorpus(rows.tokens[place < length], offsets, rows.fingerprint)
 
 
+def behind(rows: TokenCorpus, n: int) -> TokenCorpus:
+    """The tokens of each row that come after its first `n`; no row is shorter."""
+    place = np.arange(rows.n_tokens) - np.repeat(rows.offsets[:-1], rows.lengths)
+    return TokenCorpus(rows.tokens[place >= n], rows.offsets - n * np.arange(len(rows) + 1), rows.fingerprint)
+
+
+def preceded(rows: TokenCorpus, prefix: NDArray[np.int32]) -> TokenCorpus:
+    """The rows with `prefix` in front of each: what `behind` took away.
+
+    Examples:
+        >>> whole = TokenCorpus.from_rows([[1, 2, 3], [1, 2], [1, 2, 4, 5]])
+        >>> [row.tolist() for row in preceded(behind(whole, 2), whole[1])]
+        [[1, 2, 3], [1, 2], [1, 2, 4, 5]]
+    """
+    n = len(prefix)
+    offsets = rows.offsets + n * np.arange(len(rows) + 1)
+    in_front = (offsets[:-1, None] + np.arange(n)).ravel()
+    tokens, own = np.empty(rows.n_tokens + len(in_front), np.int32), np.ones(rows.n_tokens + len(in_front), bool)
+    own[in_front] = False
+    tokens[in_front], tokens[own] = np.tile(prefix, len(rows)), rows.tokens
+    return TokenCorpus(tokens, offsets, rows.fingerprint)
+
+
 def joined(parts: Sequence[TokenCorpus]) -> TokenCorpus:
     """The rows of all parts, one part behind the other."""
     lengths = np.concatenate([part.lengths for part in parts])

@@ -17,9 +17,9 @@ from tasc.draft.cost import StepCost
 from tasc.draft.file import read_file, write_file
 from tasc.draft.index import Index
 from tasc.draft.learning import Reliability
-from tasc.draft.neighbours import Neighbours
+from tasc.draft.neighbours import Neighbours, common_prefix
 from tasc.draft.options import Options, Origin, Tuned
-from tasc.draft.sample import Sample
+from tasc.draft.sample import PROMPT_TOKENS, Sample, behind, preceded
 from tasc.errors import DrafterFileError, TascError
 
 if TYPE_CHECKING:
@@ -49,9 +49,11 @@ def write(path: str | os.PathLike[str], drafter: "Drafter") -> None:
     if drafter.neighbours is not None:
         arrays |= {name: getattr(drafter.neighbours, name) for name in _NEIGHBOURS}
     if drafter.sample is not None:
-        prompts = drafter.sample.prompts
+        prefix = common_prefix(drafter.sample.prompts)  # a template, once instead of in front of each
+        prompts = behind(drafter.sample.prompts, len(prefix))
         arrays |= {
             "sample_rows": drafter.sample.rows,
+            "sample_prefix": prefix,
             "sample_tokens": prompts.tokens,
             "sample_offsets": prompts.offsets,
         }
@@ -119,9 +121,13 @@ def _parts(metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[st
     if "sample_rows" in arrays:
         rows, flat = _array(arrays, "sample_rows", np.int32), _array(arrays, "sample_tokens", np.int32)
         _within("sample_rows", rows, index.n_rows)
-        taught = Sample(rows, TokenCorpus(flat, _array(arrays, "sample_offsets", np.int64)))
-        if len(taught.prompts) != len(rows):
+        prompts = TokenCorpus(flat, _array(arrays, "sample_offsets", np.int64))
+        prefix = _array(arrays, "sample_prefix", np.int32)
+        if len(prompts) != len(rows):
             raise ValueError("the sample's rows and prompts differ in number")
+        if len(rows) * len(prefix) + len(flat) > PROMPT_TOKENS:
+            raise ValueError(f"the sample's prompts have more than {PROMPT_TOKENS} tokens")
+        taught = Sample(rows, preceded(prompts, prefix))
     found = metadata["reliability"]
     reliability = None
     if found is not None:
