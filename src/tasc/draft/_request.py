@@ -22,23 +22,15 @@ LONGEST = 1 << 20
 REPEATED = 8  # how often, at first guess, a token stands in the outputs of similar rows
 
 # frame
-# CURSOR: the prompt position copied last, -1: none; LAST: the token taken last
-CURSOR, SINCE, RUN, N_ACTIVE, TOP, TURN, LAST = 0, 1, 2, 3, 4, 5, 6
+# CURSOR: the prompt position copied last, -1: none; LAST: the token taken last; MATCHED: tokens of the longest match
+CURSOR, SINCE, RUN, N_ACTIVE, TOP, TURN, LAST, MATCHED = range(8)
 LOWS = 8
 HIGHS = LOWS + ORDERS + 1
 MATCHES = HIGHS + ORDERS + 1  # two lists of places with lengths, in turns: the matches now and those before
 FRAME = MATCHES + 4 * ACTIVE
 # constants of the request, behind the frame
-N_TEXT, PROMPT_AT, PROMPT_END, CAPACITY, BUCKETS, N_ENTRIES, WEIGHT_SUM, SEEN_AT = (
-    FRAME,
-    FRAME + 1,
-    FRAME + 2,
-    FRAME + 3,
-    FRAME + 4,
-    FRAME + 5,
-    FRAME + 6,
-    FRAME + 7,  # where outputs seen at run time begin, behind those of the corpus
-)
+# SEEN_AT: where outputs seen at run time begin, behind those of the corpus
+N_TEXT, PROMPT_AT, PROMPT_END, CAPACITY, BUCKETS, N_ENTRIES, WEIGHT_SUM, SEEN_AT = range(FRAME, FRAME + 8)
 HEAD = FRAME + 8
 # the table has room for BUCKETS entries, at most half of them taken, of: variant + 1 (0: free), newest place, weight of the
 # similar rows that hold it, last such row
@@ -230,11 +222,12 @@ def _match(state, frame, newest):
     old_at = MATCHES + 2 * ACTIVE * frame[TURN]
     frame[TURN] = 1 - frame[TURN]
     at = MATCHES + 2 * ACTIVE * frame[TURN]
-    if newest >= 0 and _longest(frame, old_at + ACTIVE, n_old) >= LONG:
-        n = _go_on(state, frame, text, old_at, n_old, at, state[text + PLACE * newest + 1])
-        if _longest(frame, at + ACTIVE, n) > LONG:
-            frame[N_ACTIVE] = n
-            return
+    if (
+        newest >= 0
+        and frame[MATCHED] >= LONG
+        and _go_on(state, frame, text, old_at, at, state[text + PLACE * newest + 1])
+    ):
+        return
     old = n = longest = 0
     place = newest
     while place >= 0 and n < NEWEST:
@@ -256,28 +249,24 @@ def _match(state, frame, newest):
                 longest = max(longest, length)
                 n += 1
             old += 1
-    frame[N_ACTIVE] = n
+    frame[N_ACTIVE], frame[MATCHED] = n, longest
 
 
 @inner
-def _longest(frame, lengths, n):
-    """The longest of these matches."""
-    longest = 0
-    for k in range(n):
-        longest = max(longest, frame[lengths + k])
-    return longest
-
-
-@inner
-def _go_on(state, frame, text, old_at, n_old, at, variant):
-    """The matches that go on with a token; how many."""
-    n = 0
-    for k in range(n_old):
+def _go_on(state, frame, text, old_at, at, variant):
+    """Let the matches that go on with a token be all there are; False, and nothing said, where no LONG one does."""
+    n = longest = 0
+    for k in range(frame[N_ACTIVE]):
         place = frame[old_at + k] + 1
         if place < state[N_TEXT] and state[text + PLACE * place + 1] == variant:
-            frame[at + n], frame[at + ACTIVE + n] = place, frame[old_at + ACTIVE + k] + 1
+            length = frame[old_at + ACTIVE + k] + 1
+            frame[at + n], frame[at + ACTIVE + n] = place, length
+            longest = max(longest, length)
             n += 1
-    return n
+    if longest <= LONG:
+        return False
+    frame[N_ACTIVE], frame[MATCHED] = n, longest
+    return True
 
 
 @inner

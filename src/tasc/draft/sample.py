@@ -56,15 +56,14 @@ def choose(outputs: TokenCorpus, prompts: TokenCorpus) -> Sample:
 
 def cut(rows: TokenCorpus, length: int) -> TokenCorpus:
     """The first tokens of each row."""
-    place = np.arange(rows.n_tokens) - np.repeat(rows.offsets[:-1], rows.lengths)
+    place = _places(rows)
     offsets = np.concatenate([[0], np.cumsum(np.minimum(rows.lengths, length))]).astype(np.int64)
     return TokenCorpus(rows.tokens[place < length], offsets, rows.fingerprint)
 
 
 def behind(rows: TokenCorpus, n: int) -> TokenCorpus:
     """The tokens of each row that come after its first `n`; no row is shorter."""
-    place = np.arange(rows.n_tokens) - np.repeat(rows.offsets[:-1], rows.lengths)
-    return TokenCorpus(rows.tokens[place >= n], rows.offsets - n * np.arange(len(rows) + 1), rows.fingerprint)
+    return TokenCorpus(rows.tokens[_places(rows) >= n], rows.offsets - n * np.arange(len(rows) + 1), rows.fingerprint)
 
 
 def preceded(rows: TokenCorpus, prefix: NDArray[np.int32]) -> TokenCorpus:
@@ -75,13 +74,13 @@ def preceded(rows: TokenCorpus, prefix: NDArray[np.int32]) -> TokenCorpus:
         >>> [row.tolist() for row in preceded(behind(whole, 2), whole[1])]
         [[1, 2, 3], [1, 2], [1, 2, 4, 5]]
     """
-    n = len(prefix)
-    offsets = rows.offsets + n * np.arange(len(rows) + 1)
-    in_front = (offsets[:-1, None] + np.arange(n)).ravel()
-    tokens, own = np.empty(rows.n_tokens + len(in_front), np.int32), np.ones(rows.n_tokens + len(in_front), bool)
-    own[in_front] = False
-    tokens[in_front], tokens[own] = np.tile(prefix, len(rows)), rows.tokens
-    return TokenCorpus(tokens, offsets, rows.fingerprint)
+    tokens = np.insert(rows.tokens, np.repeat(rows.offsets[:-1], len(prefix)), np.tile(prefix, len(rows)))
+    return TokenCorpus(tokens, rows.offsets + len(prefix) * np.arange(len(rows) + 1), rows.fingerprint)
+
+
+def _places(rows: TokenCorpus) -> NDArray[np.int64]:
+    """Where in its row each token stands."""
+    return np.arange(rows.n_tokens) - np.repeat(rows.offsets[:-1], rows.lengths)
 
 
 def joined(parts: Sequence[TokenCorpus]) -> TokenCorpus:

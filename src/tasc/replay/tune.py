@@ -29,9 +29,8 @@ from tasc.replay.simulate import ReplayResult, replay
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 31, 40, 50, 63)
 PAPER_GRID = {"n_max": (2, 3, 4, 5, 6, 8), "p_min": (1, 2, 3, 5, 10), "lam": (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)}
-NEAR_BEST = (
-    1.005  # longer drafts must win by more, as the time to make them is not in the curve, and other weights, by luck
-)
+# longer drafts must win by more, as the time to make them is not in the curve, and other weights, by luck
+NEAR_BEST = 1.005
 TAUGHT_TOKENS, CHOICE_TOKENS = 40_000, 100_000  # of outputs at most, for memory and time
 PREDICTED = 0.05  # a smaller gain is none: decoding differs from its prediction by as much
 SEEN_REFUSED = 0.9  # share of rows known to the drafter from which on nothing is learnt about new ones
