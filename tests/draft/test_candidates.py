@@ -31,6 +31,10 @@ def own_bin(length):
     return sum(length >= edge for edge in (1, 2, 3, 4, 6, 9, 15))
 
 
+def loop_bin(repeats):
+    return 0 if repeats < 4 else 7 + sum(repeats >= edge for edge in (4, 8, 16))
+
+
 @st.composite
 def requests(draw, ids=TOKENS, rows=ROWS):
     """A drafter's rows and options (similar rows, spellings), a prompt, and what was generated."""
@@ -139,19 +143,41 @@ def test_votes_are_the_weights_of_the_rows_with_the_longest_matches(request):
 @given(requests())
 def test_lengths_of_the_matches_in_prompt_and_output(request):
     drafter, state, plain = both(request)
-    expected = {"prompt": Counter(), "output": Counter()}
-    for place, length in plain.matches:
+    expected, repeats = {"prompt": Counter(), "output": Counter()}, Counter()
+    for place, length in sorted(plain.matches, reverse=True):  # of matches as long the newest counts
         if place + 1 < len(plain.text) and plain.text[place + 1].kind < 0:
-            where = expected["prompt" if place < plain.prompt_end else "output"]
-            where[plain.text[place + 1].token] = max(where[plain.text[place + 1].token], length)
+            token, where = plain.text[place + 1].token, "prompt" if place < plain.prompt_end else "output"
+            if length > expected[where][token]:
+                expected[where][token] = length
+                if where == "output":
+                    repeats[token] = length // (len(plain.text) - 1 - place)
     seen = look(drafter, state._memory)
     for name, lengths in expected.items():
         found = by_token(seen, NUMBERS.index(name))
         assert found == {token: lengths[token] for token in found}
+    assert by_token(seen, 5) == {token: repeats[token] for token in by_token(seen, 5)}
     assert seen.features[: seen.n, 3].tolist() == [
-        8 * own_bin(expected["prompt"][token]) + own_bin(expected["output"][token])
+        11 * own_bin(expected["prompt"][token]) + (loop_bin(repeats[token]) or own_bin(expected["output"][token]))
         for token in seen.found[: seen.n].tolist()
     ]
+
+
+@pytest.mark.parametrize("period", [1, 2, 3])
+def test_an_output_that_repeats_itself_is_known_for_a_loop(period):
+    loop, drafter = [4, 5, 6][:period], mixture([[7, 8]])
+    for times in range(3, 20):
+        state = drafter.start([9])
+        state.extend(loop * times)
+        seen = look(drafter, state._memory)
+        expected = loop_bin(times - 1) or own_bin(period * (times - 1))
+        assert seen.features[seen.found.tolist().index(4), 3] == expected
+        # behind a drafted loop what matches lies two loops back
+        frame = state._memory[: _request.FRAME].copy()
+        for token in loop:
+            _request.advance(*drafter.lookup(), state._memory, frame, token)
+        ahead = look(drafter, state._memory, frame)
+        expected = loop_bin((times - 1) // 2) or own_bin(period * (times - 1))
+        assert ahead.features[ahead.found.tolist().index(4), 3] == expected
 
 
 @given(requests())
@@ -199,8 +225,9 @@ def test_matches_in_the_output_are_weighed_by_the_corpus(request):
     drafter, state, _ = both(request)
     seen = look(drafter, state._memory)
     context = seen.features[_sources.MOST, 0]
-    for p_and_context, _, _, own, *others in seen.features[: seen.n].tolist():
-        p, in_output = p_and_context // _features.CONTEXTS, own % _features.OWN_BINS
+    lengths = seen.numbers[_sources.IN_OUTPUT, : seen.n].tolist()
+    for (p_and_context, _, _, _, *others), length in zip(seen.features[: seen.n].tolist(), lengths, strict=True):
+        p, in_output = p_and_context // _features.CONTEXTS, own_bin(length)
         assert others[3] == (in_output * _features.P_BINS + p) * _features.LENGTH_BINS + context // _features.SIZE_BINS
 
 

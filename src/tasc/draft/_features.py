@@ -25,7 +25,7 @@ from tasc.draft._request import (
     text_at,
     variant_of,
 )
-from tasc.draft._sources import CORPUS, IN_OUTPUT, IN_PROMPT, MOST, SEEN, VOTES
+from tasc.draft._sources import CORPUS, IN_OUTPUT, IN_PROMPT, MOST, REPEATS, SEEN, VOTES
 
 MANTISSA = (1 << 52) - 1
 HALF_OCTAVE = int(np.float64(math.sqrt(0.5)).view(np.int64)) & MANTISSA
@@ -34,13 +34,13 @@ LOOKED_AT = 16  # places of a token in the prompt
 # bins of the features, and where each feature's weights begin
 LENGTH_BINS, SIZE_BINS, P_BINS = 7, 4, 24
 CONTEXTS = LENGTH_BINS * SIZE_BINS
-OWN_BINS = 8
+OWN_BINS, LOOP_BINS = 8, 3
 TOKENS, LAST_TOKENS = 1024, 512  # tokens have no bins of their own but share these, by a hash
 SIZES = (
     P_BINS * CONTEXTS,  # probability in the corpus x length and frequency of the context
     3 * P_BINS,  # in the prompt (not, copied already, not yet copied) x probability in the corpus
     33,  # next in the prompt after the cursor: as it is or as its usual variant x distance x run
-    OWN_BINS**2,  # length of the best match in the prompt x in the output so far
+    OWN_BINS * (OWN_BINS + LOOP_BINS),  # length of the best match in the prompt x in the output so far, or its loop
     6 * 12,  # share among the similar rows with the longest match x its length
     1 + P_BINS,  # at the cursor x probability in the corpus
     10 * P_BINS,  # share of the similar rows that hold it x probability in the corpus
@@ -101,6 +101,14 @@ def own_bin(n):
 
 
 @inner
+def loop_bin(n):
+    """Behind `own_bin`'s: outputs that go on with what they repeated 4-7, 8-15 times and more often; 0 for other matches."""
+    if n < 4:
+        return 0
+    return OWN_BINS + (0 if n < 8 else 1 if n < 16 else 2)
+
+
+@inner
 def hashed(token, bins):
     """The bin of a token; `bins` is a power of two."""
     return ((token * 0x9E3779B1) >> 12) & (bins - 1)
@@ -148,7 +156,8 @@ def describe(variants, state, frame, found, n, usual, raw, longest, votes, numbe
         line[0] = p * CONTEXTS + context
         line[1] = held * P_BINS + p
         line[2] = at_cursor
-        line[3] = own_bin(int(numbers[IN_PROMPT, i])) * OWN_BINS + in_output
+        loop = loop_bin(int(numbers[REPEATS, i]))
+        line[3] = own_bin(int(numbers[IN_PROMPT, i])) * (OWN_BINS + LOOP_BINS) + (loop if loop else in_output)
         line[4] = match_bin(longest) * 12 + p_bin(share, 12)
         line[5] = 1 + p if at_cursor else 0
         line[6] = p_bin(presence, 10) * P_BINS + p

@@ -22,9 +22,10 @@ LONGEST = 1 << 20
 REPEATED = 8  # how often, at first guess, a token stands in the outputs of similar rows
 
 # frame
-# CURSOR: the prompt position copied last, -1: none; LAST: the token taken last; MATCHED: tokens of the longest match
-CURSOR, SINCE, RUN, N_ACTIVE, TOP, TURN, LAST, MATCHED = range(8)
-LOWS = 8
+# CURSOR: the prompt position copied last, -1: none; LAST: the token taken last, NOW: its place, should it be kept; MATCHED:
+# tokens of the longest match
+CURSOR, SINCE, RUN, N_ACTIVE, TOP, TURN, LAST, NOW, MATCHED = range(9)
+LOWS = 9
 HIGHS = LOWS + ORDERS + 1
 MATCHES = HIGHS + ORDERS + 1  # two lists of places with lengths, in turns: the matches now and those before
 FRAME = MATCHES + 4 * ACTIVE
@@ -154,6 +155,7 @@ def advance(tokens, suffixes, ids, starts, steps, variants, memo, state, frame, 
     """Move the frame over one token. Returns the prompt place that was copied for the first time, or -1."""
     _narrow_contexts(tokens, suffixes, ids, starts, steps, memo, frame, token)
     frame[LAST] = token
+    frame[NOW] += 1
     variant = variant_of(variants, token)
     at = entry_of(state, variant)
     newest = state[at + 1] if state[at] else -1
@@ -334,6 +336,7 @@ def begin(
     if 2 * (state[N_ENTRIES] + own) > state[BUCKETS]:
         state = grown(state, state[CAPACITY], own)
     add_prompt(state, variants, prompt, start_id)
+    state[NOW] = state[N_TEXT] - 1
     advance(tokens, suffixes, ids, starts, steps, variants, memo, state, state[:FRAME], start_id)
     append(state, start_id, variant_of(variants, start_id), OUTPUT)
     return state

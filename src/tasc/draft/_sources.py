@@ -26,6 +26,7 @@ from tasc.draft._request import (
     MATCHES,
     N_ACTIVE,
     N_TEXT,
+    NOW,
     PLACE,
     PROMPT_AT,
     PROMPT_END,
@@ -42,9 +43,9 @@ LEVELS = 6  # contexts of different frequency that are mixed
 SPECIAL = 2  # first candidates whose counts are looked up where they are not among the followers kept
 FLOOR = 1e-6  # probability of a token that the corpus never saw
 # lines of `numbers`: probability in the corpus, votes of similar rows, longest match in the prompt, and in the output so far;
-# the votes of rows seen at run time alone
-CORPUS, VOTES, IN_PROMPT, IN_OUTPUT, SEEN = 0, 1, 2, 3, 4
-NUMBERS = 5
+# the votes of rows seen at run time alone; how often that match in the output repeats the text since it
+CORPUS, VOTES, IN_PROMPT, IN_OUTPUT, SEEN, REPEATS = 0, 1, 2, 3, 4, 5
+NUMBERS = 6
 FAVOUR = 4.0  # what a vote counts for the longest match, against one token less
 
 
@@ -120,8 +121,11 @@ def from_text(state, frame, start_id, found, slots, n, numbers):
             elif not shorter and n < FROM_TEXT:
                 at, n = add(found, slots, n, state[line], start_id)
                 if at >= 0:
-                    own = IN_PROMPT if place < state[PROMPT_END] else IN_OUTPUT
-                    numbers[own, at] = max(numbers[own, at], length)
+                    if place < state[PROMPT_END]:
+                        numbers[IN_PROMPT, at] = max(numbers[IN_PROMPT, at], length)
+                    elif length > numbers[IN_OUTPUT, at]:
+                        numbers[IN_OUTPUT, at] = length
+                        numbers[REPEATS, at] = length // (frame[NOW] - place)
     return n, longest, votes
 
 

@@ -62,9 +62,10 @@ def initial_weights() -> NDArray[np.float32]:
     log_p = np.where(p == 0, -12.0, (p - (_features.P_BINS - 1)) / 2) * np.log(2)
     weights[: _features.SIZES[0]] = np.repeat(log_p, _features.CONTEXTS)
     weights[_features.STARTS[1] + 2 * _features.P_BINS : _features.STARTS[2]] = 2.0
-    # models repeat themselves more than the outputs they learnt from: long matches count even where no row taught it
-    own = np.array([0, 0, 0, 0.5, 1, 2, 4, 6])
-    weights[_features.STARTS[3] : _features.STARTS[4]] = np.maximum(own[:, None], own[None, :]).ravel()
+    # models repeat themselves more than the outputs they learnt from: long matches and loops count even where no row taught it
+    in_prompt = np.array([0, 0, 0, 0.5, 1, 2, 4, 6])
+    in_output = np.append(in_prompt, [6, 8, 10])  # a loop hardly ever ends
+    weights[_features.STARTS[3] : _features.STARTS[4]] = np.maximum(in_prompt[:, None], in_output).ravel()
     weights[_features.NONE_AT :] = np.log(0.1)
     return weights
 
