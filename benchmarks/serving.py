@@ -46,7 +46,7 @@ CONCURRENCY = (1, 8, 32)
 SCALE = {
     "massive_en": ((60, 300, 600), 64, 200),
     "eurlex57k_short": ((60, 300, 600), 64, 200),
-    "medquad": ((16, 48, 96), 256, 32),
+    "medquad": ((48, 96, 288), 256, 32),
 }
 START_SECONDS = 600
 MAX_DRAFT = 24  # as SuffixDecoding has

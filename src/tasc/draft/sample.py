@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tasc.corpus import TokenCorpus
 from tasc.draft import _rows as kernels
 
-TOKENS = 160_000  # of their outputs together
+TOKENS = 160_000  # of their outputs together, for memory and time
 PROMPT = 256  # tokens kept of a prompt
 PROMPT_TOKENS = 300_000  # of their prompts together
 

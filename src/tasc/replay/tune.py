@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasc.corpus import TokenCorpus
-from tasc.draft import Draft, Drafter, DraftState
+from tasc.draft import Draft, Drafter, DraftState, sample
 from tasc.draft.adaptive import adaptive
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
@@ -31,7 +31,7 @@ LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 31, 40, 50, 63)
 PAPER_GRID = {"n_max": (2, 3, 4, 5, 6, 8), "p_min": (1, 2, 3, 5, 10), "lam": (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)}
 # longer drafts must win by more, as the time to make them is not in the curve, and other weights, by luck
 NEAR_BEST = 1.005
-TAUGHT_TOKENS, CHOICE_TOKENS = 40_000, 100_000  # of outputs at most, for memory and time
+CHOICE_TOKENS = 100_000  # of outputs at most, for time
 PREDICTED = 0.05  # a smaller gain is none: decoding differs from its prediction by as much
 SEEN_REFUSED = 0.9  # share of rows known to the drafter from which on nothing is learnt about new ones
 
@@ -231,7 +231,7 @@ class _Search:
         finished = teaching.finished(drafter.eos_id)
         if not len(finished):
             return drafter, {"weights": "kept"}
-        finished = finished.first(TAUGHT_TOKENS)
+        finished = finished.first(sample.TOKENS)
         with self.progress("learning weights", total=len(finished)) as advance:
             learnt = drafter.taught(finished.prompts, finished.without_ends(drafter.eos_id))
             advance(len(finished))
