@@ -155,7 +155,8 @@ def test_lengths_of_the_matches_in_prompt_and_output(request):
     for name, lengths in expected.items():
         found = by_token(seen, NUMBERS.index(name))
         assert found == {token: lengths[token] for token in found}
-    assert by_token(seen, 5) == {token: repeats[token] for token in by_token(seen, 5)}
+    found = by_token(seen, _sources.REPEATS)
+    assert found == {token: repeats[token] for token in found}
     assert seen.features[: seen.n, 3].tolist() == [
         11 * own_bin(expected["prompt"][token]) + (loop_bin(repeats[token]) or own_bin(expected["output"][token]))
         for token in seen.found[: seen.n].tolist()

@@ -34,13 +34,14 @@ LOOKED_AT = 16  # places of a token in the prompt
 # bins of the features, and where each feature's weights begin
 LENGTH_BINS, SIZE_BINS, P_BINS = 7, 4, 24
 CONTEXTS = LENGTH_BINS * SIZE_BINS
-OWN_BINS, LOOP_BINS = 8, 3
+OWN_BINS = 8
+OUTPUT_BINS = OWN_BINS + 3  # the last ones for loops
 TOKENS, LAST_TOKENS = 1024, 512  # tokens have no bins of their own but share these, by a hash
 SIZES = (
     P_BINS * CONTEXTS,  # probability in the corpus x length and frequency of the context
     3 * P_BINS,  # in the prompt (not, copied already, not yet copied) x probability in the corpus
     33,  # next in the prompt after the cursor: as it is or as its usual variant x distance x run
-    OWN_BINS * (OWN_BINS + LOOP_BINS),  # length of the best match in the prompt x in the output so far, or its loop
+    OWN_BINS * OUTPUT_BINS,  # length of the best match in the prompt x in the output so far, or its loop
     6 * 12,  # share among the similar rows with the longest match x its length
     1 + P_BINS,  # at the cursor x probability in the corpus
     10 * P_BINS,  # share of the similar rows that hold it x probability in the corpus
@@ -157,7 +158,7 @@ def describe(variants, state, frame, found, n, usual, raw, longest, votes, numbe
         line[1] = held * P_BINS + p
         line[2] = at_cursor
         loop = loop_bin(int(numbers[REPEATS, i]))
-        line[3] = own_bin(int(numbers[IN_PROMPT, i])) * (OWN_BINS + LOOP_BINS) + (loop if loop else in_output)
+        line[3] = own_bin(int(numbers[IN_PROMPT, i])) * OUTPUT_BINS + (loop if loop else in_output)
         line[4] = match_bin(longest) * 12 + p_bin(share, 12)
         line[5] = 1 + p if at_cursor else 0
         line[6] = p_bin(presence, 10) * P_BINS + p

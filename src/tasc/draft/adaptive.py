@@ -1,7 +1,7 @@
 """A drafter at work: its weights follow what the target writes.
 
 The weights of the file were learnt on outputs of the training data. A model has habits of its own, it may repeat itself
-for example, and these show in its first outputs. Only weights change, 2,574 numbers that say how far each kind of
+for example, and these show in its first outputs. Only weights change, numbers that say how far each kind of
 evidence is believed; those that tell of single tokens stay. No text of a request is kept.
 """
 
