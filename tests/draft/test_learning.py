@@ -21,6 +21,16 @@ def teach(drafter, prompts, outputs, *, of_tokens=True):
     return learning.teach(drafter, TokenCorpus.from_rows(prompts), TokenCorpus.from_rows(outputs), of_tokens=of_tokens)
 
 
+def test_before_learning_a_loop_is_the_surer_the_longer_it_goes_on():
+    drafter, chances = mixture([[7, 8]]), []
+    for repeats in (3, 4, 8, 16):
+        state = drafter.start([3])
+        state.extend([4] * (repeats + 1))
+        draft = state.propose(1)
+        chances.append(draft.probabilities[0] if draft.tokens[0] == 4 else 0)
+    assert sorted(set(chances)) == chances
+
+
 def copied_rows(n=40, seed=0):
     """Prompts of 5 tokens that the outputs repeat: the initial weights believe the corpus more than they should."""
     random = np.random.default_rng(seed)
