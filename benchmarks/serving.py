@@ -185,7 +185,7 @@ def systems(served: Served) -> list[System]:
         System("vLLM ngram", "base", plain("base", **ngram)),
         System("vLLM suffix (arctic-inference)", "base", plain("base", **suffix)),
         System("TASC-spec", "base", tasc("base")),
-        System("TASC-spec, learning", "base", tasc("base", "--memory-tokens", "65536")),
+        System("TASC-spec, learning", "base", tasc("base", "--memory-tokens", "1000000")),
         System("TASC-ft", "ft", plain("ft")),
         System("both", "ft", tasc("ft")),
     ]

@@ -10,6 +10,7 @@ import numpy as np
 from tasc.corpus import TokenCorpus
 from tasc.draft import _candidates, _features, _index, _request, _sources, learning
 from tasc.draft.index import Index
+from tasc.draft.memory import NOTHING_SEEN
 from tasc.draft.mixture import Mixture
 
 EOS, START = 0, 9
@@ -172,14 +173,14 @@ class Look(NamedTuple):
     numbers: Any
 
 
-def look(one: Mixture, memory, frame=None) -> Look:
-    """The candidates for the next token."""
+def look(one: Mixture, memory, frame=None, seen=NOTHING_SEEN) -> Look:
+    """The candidates for the next token; `seen`: an index as one array."""
     found, slots = np.full(_sources.MOST, 77, np.int32), np.full(_sources.SLOTS, 77, np.uint8)
     features = np.full((_sources.MOST + 1, _features.FEATURES), 30_000, np.int16)
     numbers = np.full((_sources.NUMBERS, _sources.MOST), np.nan)
     counts, masses = np.zeros((_sources.LEVELS, _sources.MOST), np.int32), np.zeros((_sources.LEVELS, 2))
     n = _candidates.candidates(
-        *one.lookup(), memory, memory[: _request.FRAME] if frame is None else frame, one.index.start_id,
+        *one.lookup(), seen, memory, memory[: _request.FRAME] if frame is None else frame, one.index.start_id,
         found, slots, features, numbers, counts, masses,
     )  # fmt: skip
     return Look(n, found, features, numbers)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from plain_request import EOS, OUTPUT, START, UNUSED, USED, PlainRequest, look, mixture
 from tasc.draft import _candidates, _features, _fit, _index, _request, _sources
 from tasc.draft.interface import SOURCES
+from tasc.draft.memory import NOTHING_SEEN
 from tasc.draft.mixture import extend_and_propose
 from tasc.draft.verify import accepted
 
@@ -175,7 +176,7 @@ def test_an_output_that_repeats_itself_is_known_for_a_loop(period):
         # behind a drafted loop what matches lies two loops back
         frame = state._memory[: _request.FRAME].copy()
         for token in loop:
-            _request.advance(*drafter.lookup(), state._memory, frame, token)
+            _request.advance(*drafter.lookup(), NOTHING_SEEN, state._memory, frame, token)
         ahead = look(drafter, state._memory, frame)
         expected = loop_bin((times - 1) // 2) or own_bin(period * (times - 1))
         assert ahead.features[ahead.found.tolist().index(4), 3] == expected
@@ -240,7 +241,7 @@ def test_features_stay_in_their_tables_whatever_comes(request, seed):
     frame = memory[: _request.FRAME].copy()
     for token in (None, *request[3]):
         if token is not None:
-            _request.advance(*drafter.lookup(), memory, frame, token)
+            _request.advance(*drafter.lookup(), NOTHING_SEEN, memory, frame, token)
         seen = look(drafter, memory, frame)
         assert 0 <= seen.n <= _sources.MOST
         features = seen.features[: seen.n]
@@ -325,7 +326,7 @@ def grown(drafter, memory, wanted, deepest, least):
     def look_behind(path):
         own = memory.copy()
         for token in path:
-            _request.advance(*drafter.lookup(), own, own[: _request.FRAME], token)
+            _request.advance(*drafter.lookup(), NOTHING_SEEN, own, own[: _request.FRAME], token)
         seen, scores = look(drafter, own), np.empty(_sources.MOST + 1)
         if seen.n:
             _features.score(drafter.weights, seen.features, seen.n, scores)
@@ -410,7 +411,7 @@ def test_learning_sees_what_drafting_drafts(request, seed, ended):
     n_found, gold, best, chances = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n)
     features = np.zeros((n, _sources.MOST + 1, _features.FEATURES), np.int32)
     memory = drafter.begin(np.array(prompt, np.int32), room=n)
-    _candidates.observe(*drafter.lookup(), memory, START, output, n_found, gold, features)
+    _candidates.observe(*drafter.lookup(), NOTHING_SEEN, memory, START, output, n_found, gold, features)
     _fit.rank(n_found, features, drafter.weights, best, chances)
     state = drafter.start(prompt)
     for t, token in enumerate(output.tolist()):

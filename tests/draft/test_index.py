@@ -84,7 +84,7 @@ def test_followers_are_listed_by_count_then_id(rows, data):
     memo = np.full((4, kernels.LINE), -1, np.int32)
     at = kernels.line_at(memo, low, high, len(context))
     assert not kernels.is_listed(memo, at, low, high, len(context))
-    kernels.list_followers(index.tokens, index.suffixes, memo, at, low, high, len(context))
+    kernels.list_followers(index.tokens, index.suffixes, 0, memo, at, low, high, len(context))
     assert kernels.is_listed(memo, at, low, high, len(context))
     n_kept = memo[at, kernels.N_KEPT]
     found = memo[at, kernels.TOKENS :][:n_kept].tolist(), memo[at, kernels.COUNTS :][:n_kept].tolist()
@@ -106,7 +106,7 @@ def test_frequent_followers_of_a_large_part_are_all_found():
     index = Index.build(TokenCorpus.from_rows(rare + frequent), start_id=4000, eos_id=0)
     low, high = kernels.first_part(index.ids, index.starts, 1)
     memo = np.zeros((1, kernels.LINE), np.int32)
-    kernels.list_followers(index.tokens, index.suffixes, memo, 0, low, high, 1)
+    kernels.list_followers(index.tokens, index.suffixes, 0, memo, 0, low, high, 1)
     assert memo[0, kernels.TOKENS :][:3].tolist() == [50, 900, 3000]
     assert memo[0, kernels.COUNTS :][:3].tolist() == [60, 51, 40]
 
@@ -119,7 +119,7 @@ def test_answers_are_the_parts_with_one_token_more(rows, token, data):
     at = kernels.step_at(steps, low, high, len(context), token)
     question = (low, high, len(context), token)
     assert not kernels.is_known(steps, at, *question)
-    kernels.answer(index.tokens, index.suffixes, index.ids, index.starts, steps, at, *question)
+    kernels.answer(index.tokens, index.suffixes, index.ids, index.starts, 0, steps, at, *question)
     assert kernels.is_known(steps, at, *question)
     starts = [index.suffixes[k] for k in range(*steps[at, 4:6])]
     longer = [*context, token]

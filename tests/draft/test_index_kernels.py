@@ -27,7 +27,7 @@ def followers_of_one(counts, *, last=()):
 def listed(index, low, high, depth):
     """(distinct, {token: (count, low)} in order) of a part, from a memo of one line."""
     memo = np.full((1, kernels.LINE), 77, np.int32)
-    kernels.list_followers(index.tokens, index.suffixes, memo, 0, low, high, depth)
+    kernels.list_followers(index.tokens, index.suffixes, 0, memo, 0, low, high, depth)
     n = memo[0, kernels.N_KEPT]
     columns = (memo[0, at : at + n].tolist() for at in (kernels.TOKENS, kernels.COUNTS, kernels.LOWS))
     return int(memo[0, kernels.DISTINCT]), [(token, count, first) for token, count, first in zip(*columns, strict=True)]
@@ -95,9 +95,9 @@ def test_a_line_is_asked_for_exactly_its_question(rows, data):
             continue
         assert kernels.line_at(memo, low, high, depth) == kernels.step_at(steps, *question) == 0
         if not kernels.is_listed(memo, 0, low, high, depth):
-            kernels.list_followers(index.tokens, index.suffixes, memo, 0, low, high, depth)
+            kernels.list_followers(index.tokens, index.suffixes, 0, memo, 0, low, high, depth)
         if not kernels.is_known(steps, 0, *question):
-            kernels.answer(index.tokens, index.suffixes, index.ids, index.starts, steps, 0, *question)
+            kernels.answer(index.tokens, index.suffixes, index.ids, index.starts, 0, steps, 0, *question)
         places = [k for k in range(len(text)) if text[k : k + depth] == context]
         follows = Counter(text[k + depth] for k in places if k + depth < len(text))
         assert memo[0, kernels.DISTINCT] == len(follows) or high - low > kernels.SAMPLES

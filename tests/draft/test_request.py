@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from plain_request import EOS, OUTPUT, START, UNUSED, USED, Place, PlainRequest, crowded, matches_of, mixture, text_of
 from tasc.draft import _request
+from tasc.draft.memory import NOTHING_SEEN
 
 TOKENS = st.integers(1, 4)  # few, so that contexts repeat
 ROWS = st.lists(st.lists(TOKENS, max_size=12), min_size=1, max_size=10)
@@ -207,7 +208,7 @@ def test_looking_ahead_on_a_copied_frame_moves_only_the_frame(request, seed):
     before, frame = memory.copy(), memory[: _request.FRAME].copy()
     copied = []
     for token in [token for produced in passes for token in produced]:
-        place = _request.advance(*drafter.lookup(), memory, frame, token)
+        place = _request.advance(*drafter.lookup(), NOTHING_SEEN, memory, frame, token)
         copied += [place] if place >= 0 else []
         plain.advance(token)
         assert (frame[_request.CURSOR], frame[_request.TOP]) == (plain.cursor, plain.top)

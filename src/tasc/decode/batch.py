@@ -15,7 +15,7 @@ from tasc.draft.adaptive import AdaptiveDrafter, adaptive
 from tasc.draft.control import Control
 from tasc.draft.drafter import Drafter
 from tasc.draft.interface import SOURCES, Draft, DraftState
-from tasc.draft.memory import Memory
+from tasc.draft.memory import LED_BY, Memory
 from tasc.draft.mixture import MixtureState, extend_and_propose
 from tasc.vocab.vocabulary import EnrichedVocabulary
 
@@ -145,7 +145,7 @@ class BatchDrafts:
             if isinstance(drafter, AdaptiveDrafter):
                 drafter.learn(prompt, request.output, memory=memory)
             if memory is not None:
-                memory.add(prompt, request.output)
+                memory.add(prompt[-LED_BY:], request.output)
 
     def _proposed(self, slots: Sequence[int], least: float, longest: Mapping[int, int]) -> dict[int, Draft]:
         """By slot, what its drafter proposes, see `propose_each`; no rows that have ended, or have no room or drafter."""

@@ -283,7 +283,7 @@ def _warm_up(drafts: BatchDrafts) -> None:
     drafts.control.cost.best_total([[1.0]], tokens_per_ms=1.0)
     tokens = np.array([[0, 0, 1, 1, 0, 0, 0, 0]], np.int32)
     seen = Memory(max_rows=1)
-    seen.add([0], [0])
+    seen.add((), [0, 1] * 4)  # repeats itself, so that every kernel that makes the index has work
     for drafter, memory in zip(drafts.drafters, drafts.memories, strict=True):
         if memory is not None:
             drafter.start([0], memory=seen)

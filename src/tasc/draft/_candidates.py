@@ -20,10 +20,23 @@ from tasc.draft._request import (
     advance,
     append,
     extend,
+    look_up_again,
     text_at,
     variant_of,
 )
-from tasc.draft._sources import LEVELS, MOST, NUMBERS, SLOTS, add, after_cursor, expect_corpus, from_corpus, from_text
+from tasc.draft._sources import (
+    CORPUS,
+    LEVELS,
+    MOST,
+    NUMBERS,
+    SLOTS,
+    add,
+    after_cursor,
+    expect_corpus,
+    from_index,
+    from_seen,
+    from_text,
+)
 
 
 @inner
@@ -35,6 +48,7 @@ def candidates(
     steps,
     variants,
     memo,
+    seen,
     state,
     frame,
     start_id,
@@ -58,10 +72,27 @@ def candidates(
         _, n = add(found, slots, n, usual, start_id)
         _, n = add(found, slots, n, raw, start_id)
     n, longest, votes = from_text(state, frame, start_id, found, slots, n, numbers)
-    n = from_corpus(
-        tokens, suffixes, ids, starts, steps, memo, frame, start_id, found, slots, n, numbers, counts, masses
+    n = from_seen(seen, steps, memo, frame, start_id, found, slots, n, numbers, counts, masses)
+    n = from_index(
+        tokens,
+        suffixes,
+        ids,
+        starts,
+        0,
+        steps,
+        memo,
+        frame,
+        start_id,
+        found,
+        slots,
+        n,
+        MOST,
+        LEVELS,
+        numbers[CORPUS],
+        counts,
+        masses,
     )
-    describe(variants, state, frame, found, n, usual, raw, longest, votes, numbers, features)
+    describe(variants, seen, state, frame, found, n, usual, raw, longest, votes, numbers, features)
     return n
 
 
@@ -74,6 +105,7 @@ def propose(
     steps,
     variants,
     memo,
+    seen,
     weights,
     state,
     start_id,
@@ -90,6 +122,7 @@ def propose(
     """
     if state[text_at(state) + PLACE * (state[N_TEXT] - 1)] == eos_id:
         return 0
+    look_up_again(seen, steps, memo, state)
     frame = state[:FRAME].copy()
     found, slots = np.empty(MOST, np.int32), np.empty(SLOTS, np.uint8)
     features = np.empty((MOST + 1, FEATURES), np.int16)
@@ -108,6 +141,7 @@ def propose(
             steps,
             variants,
             memo,
+            seen,
             state,
             frame,
             start_id,
@@ -129,7 +163,7 @@ def propose(
         made += 1
         if token == eos_id or made == wanted:
             break
-        place = advance(tokens, suffixes, ids, starts, steps, variants, memo, state, frame, token)
+        place = advance(tokens, suffixes, ids, starts, steps, variants, memo, seen, state, frame, token)
         if place >= 0:
             copied[n_copied] = place
             n_copied += 1
@@ -140,7 +174,7 @@ def propose(
 
 @njit
 def propose_tree(
-    tokens, suffixes, ids, starts, steps, variants, memo, weights, state, start_id, eos_id, wanted, deepest, least, drafted,
+    tokens, suffixes, ids, starts, steps, variants, memo, seen, weights, state, start_id, eos_id, wanted, deepest, least, drafted,
     parents, sources, chances,
 ):  # fmt: skip
     """Draft a tree of the `wanted` tokens that are likeliest to be accepted, likeliest first; how many there are.
@@ -163,6 +197,7 @@ def propose_tree(
     numbers = np.empty((NUMBERS, MOST))
     counts, masses = np.zeros((LEVELS, MOST), np.int32), np.empty((LEVELS, 2))
     scores = np.empty(MOST + 1)
+    look_up_again(seen, steps, memo, state)
     made, last = 0, 1.0
     frames[0], reached[0] = state[:FRAME], 1.0
     while True:
@@ -172,10 +207,10 @@ def propose_tree(
                 frames[made] = frames[parent]
                 _mark(state, parents, copied, parent, USED)
                 copied[made] = advance(
-                    tokens, suffixes, ids, starts, steps, variants, memo, state, frames[made], drafted[made - 1]
+                    tokens, suffixes, ids, starts, steps, variants, memo, seen, state, frames[made], drafted[made - 1]
                 )
             n = candidates(
-                tokens, suffixes, ids, starts, steps, variants, memo, state, frames[made], start_id, found, slots, features,
+                tokens, suffixes, ids, starts, steps, variants, memo, seen, state, frames[made], start_id, found, slots, features,
                 numbers, counts, masses,
             )  # fmt: skip
             # what was drafted is not copied yet, and on other branches not at all
@@ -228,21 +263,23 @@ def _int32_at(_, address):
 
 @njit(nogil=True)
 def extend_and_propose(
-    tokens, suffixes, ids, starts, steps, variants, memo, weights, places, sizes, start_id, eos_id, text, rows, begins,
+    tokens, suffixes, ids, starts, steps, variants, memo, seen, weights, places, sizes, start_id, eos_id, text, rows, begins,
     ends, most, least, drafted, sources, chances, made,
 ):  # fmt: skip
     """`extend` and `propose` of each of many requests, whose memories lie at the addresses `places`; see `mixture.py`."""
     for k in range(len(places)):
         state = carray(_int32_at(places[k]), sizes[k])  # pyright: ignore[reportCallIssue] (numba passes the first)
-        extend(tokens, suffixes, ids, starts, steps, variants, memo, state, text[rows[k], begins[k] : ends[k]])
+        extend(tokens, suffixes, ids, starts, steps, variants, memo, seen, state, text[rows[k], begins[k] : ends[k]])
         made[k] = propose(
-            tokens, suffixes, ids, starts, steps, variants, memo, weights, state, start_id, eos_id, most[k], least,
+            tokens, suffixes, ids, starts, steps, variants, memo, seen, weights, state, start_id, eos_id, most[k], least,
             drafted[k], sources[k], chances[k],
         )  # fmt: skip
 
 
 @njit
-def observe(tokens, suffixes, ids, starts, steps, variants, memo, state, start_id, output, n_found, gold, all_features):
+def observe(
+    tokens, suffixes, ids, starts, steps, variants, memo, seen, state, start_id, output, n_found, gold, all_features
+):
     """Follow a known output and write down what `propose` would see at each of its tokens.
 
     `n_found[t]`, `gold[t]` (place of the true token among the candidates, their number if it is none of them) and
@@ -261,6 +298,7 @@ def observe(tokens, suffixes, ids, starts, steps, variants, memo, state, start_i
             steps,
             variants,
             memo,
+            seen,
             state,
             frame,
             start_id,
@@ -276,5 +314,5 @@ def observe(tokens, suffixes, ids, starts, steps, variants, memo, state, start_i
         for i in range(n):
             if found[i] == token:
                 gold[t] = i
-        advance(tokens, suffixes, ids, starts, steps, variants, memo, state, frame, token)
+        advance(tokens, suffixes, ids, starts, steps, variants, memo, seen, state, frame, token)
         append(state, token, variant_of(variants, token), OUTPUT)

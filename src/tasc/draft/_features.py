@@ -9,8 +9,10 @@ import math
 import numpy as np
 
 from tasc._numba import inner
+from tasc.draft._index import N_TOKENS
 from tasc.draft._request import (
     HIGHS,
+    IN_SEEN,
     LAST,
     LOWS,
     PLACE,
@@ -48,13 +50,17 @@ SIZES = (
     OWN_BINS * P_BINS * LENGTH_BINS,  # match in the output so far x probability in the corpus x length of the context
     3 * TOKENS,  # in the prompt, as above x the token itself
     3 * LAST_TOKENS,  # at the cursor (not, as its usual variant, as it is) x the token before
+    1
+    + P_BINS
+    * CONTEXTS,  # probability in the outputs seen at run time x the context's length and frequency there, 0: none seen
     CONTEXTS,  # none of the candidates x context
 )
 FEATURES = len(SIZES) - 1  # of a candidate
 NONE_AT = sum(SIZES[:-1])
 N_WEIGHTS = sum(SIZES)
 STARTS = tuple(sum(SIZES[:k]) for k in range(FEATURES))
-OF_TOKENS = slice(STARTS[FEATURES - 2], NONE_AT)  # weights that tell of single tokens, which other weights do not
+NO_SEEN = STARTS[FEATURES - 1]  # weight of every candidate while no output was seen, so it says nothing
+OF_TOKENS = slice(STARTS[FEATURES - 3], NO_SEEN)  # weights that tell of single tokens, which other weights do not
 # sources, as places in interface.SOURCES
 FROM_CORPUS, FROM_SIMILAR, FROM_PROMPT, FROM_OUTPUT, FROM_SEEN = 0, 1, 2, 3, 4
 
@@ -83,6 +89,13 @@ def length_bin(n):
 def size_bin(n):
     """Contexts seen once, 2-3, 4-31 times and more often."""
     return 0 if n <= 1 else 1 if n < 4 else 2 if n < 32 else 3
+
+
+@inner
+def context_bin(frame):
+    """The bin of the longest context that stands in an index."""
+    top = frame[TOP]
+    return length_bin(top) * SIZE_BINS + size_bin(frame[HIGHS + top] - frame[LOWS + top])
 
 
 @inner
@@ -134,10 +147,9 @@ def held_in_prompt(state, entry):
 
 
 @inner
-def describe(variants, state, frame, found, n, usual, raw, longest, votes, numbers, features):
+def describe(variants, seen, state, frame, found, n, usual, raw, longest, votes, numbers, features):
     """Fill `features` (int16[MOST + 1, FEATURES]): a line per candidate; the last one begins with the context."""
-    top = frame[TOP]
-    context = length_bin(top) * SIZE_BINS + size_bin(frame[HIGHS + top] - frame[LOWS + top])
+    context, seen_context = context_bin(frame), context_bin(frame[IN_SEEN : 2 * IN_SEEN])
     since, run = min(frame[SINCE], 3), min(frame[RUN], 3)
     last = 3 * hashed(frame[LAST], LAST_TOKENS)
     for i in range(n):
@@ -165,6 +177,7 @@ def describe(variants, state, frame, found, n, usual, raw, longest, votes, numbe
         line[7] = (in_output * P_BINS + p) * LENGTH_BINS + context // SIZE_BINS
         line[8] = 3 * hashed(token, TOKENS) + held
         line[9] = last + (0 if at_cursor == 0 else 1 if at_cursor < 17 else 2)
+        line[10] = 1 + p_bin(numbers[SEEN, i], P_BINS) * CONTEXTS + seen_context if seen[N_TOKENS] > 0 else 0
     features[MOST, 0] = context
 
 
@@ -198,6 +211,8 @@ def source_of(features, numbers, best):
         return FROM_CORPUS
     if numbers[IN_PROMPT, best] > 0 or features[best, 2] > 0 or features[best, 1] >= P_BINS:
         return FROM_PROMPT
+    if p_bin(numbers[SEEN, best], P_BINS) >= P_BINS - 3:
+        return FROM_SEEN
     if numbers[VOTES, best] > 0:
-        return FROM_SEEN if 2 * numbers[SEEN, best] > numbers[VOTES, best] else FROM_SIMILAR
+        return FROM_SIMILAR
     return FROM_OUTPUT if numbers[IN_OUTPUT, best] > 0 else FROM_CORPUS

@@ -2,7 +2,8 @@
 
 A part is suffixes[low:high], all with the same first `depth` tokens. Two tables of the process remember what was asked
 last: `memo` the most frequent followers of a part, `steps` the part that is left with one token more. The answers do not
-depend on them. A question has one line where its answer belongs.
+depend on them. A question has one line where its answer belongs. Several indexes share the tables: each has a `mark` of its
+own, a multiple of DEPTHS, and asks for `mark + depth` where a line holds the depth.
 
 The file's arrays are checked when they are loaded: `suffixes` holds positions of `tokens`; positions made from them are
 compared with the length here.
@@ -23,6 +24,9 @@ LOW, HIGH, DEPTH, DISTINCT, N_KEPT, TOKENS = 0, 1, 2, 3, 4, 8
 COUNTS = TOKENS + KEPT
 LOWS = COUNTS + KEPT
 LINE = LOWS + KEPT
+DEPTHS = 32  # above every depth
+# an index as one array: numbers of tokens and of different ids, mark, then tokens, suffixes, ids and starts
+N_TOKENS, N_IDS, MARK, PACKED = range(4)
 STEP = 8  # numbers in a line of `steps`: low, high, depth, token, then low and high of the child
 
 
@@ -106,16 +110,31 @@ def first_part(ids, starts, token):
 
 
 @inner
-def line_at(memo, low, high, depth):
-    """The line of `memo` where the followers of this part belong."""
-    mixed = ((low * 0x9E3779B1 + high) * 0x85EBCA77 + depth) * 0xC2B2AE3D
+def unpack(packed):
+    """Tokens, suffixes, ids, starts and the mark of an index that is one array; see `Index.pack`."""
+    n, n_ids = packed[N_TOKENS], packed[N_IDS]
+    at_ids = PACKED + 2 * n
+    at_starts = at_ids + n_ids
+    return (
+        packed[PACKED : PACKED + n],
+        packed[PACKED + n : at_ids],
+        packed[at_ids:at_starts],
+        packed[at_starts : at_starts + n_ids + 1],
+        packed[MARK],
+    )
+
+
+@inner
+def line_at(memo, low, high, marked):
+    """The line of `memo` where the followers of this part belong; `marked`: the depth and the index's mark."""
+    mixed = ((low * 0x9E3779B1 + high) * 0x85EBCA77 + marked) * 0xC2B2AE3D
     return (mixed >> 20) & (len(memo) - 1)
 
 
 @inner
-def prefetch(memo, low, high, depth):
+def prefetch(memo, low, high, marked):
     """Have the processor fetch that line, both halves of it, and go on meanwhile."""
-    at = LINE * line_at(memo, low, high, depth)
+    at = LINE * line_at(memo, low, high, marked)
     _prefetch(memo, at)  # pyright: ignore[reportCallIssue] (numba passes the first)
     _prefetch(memo, at + LINE // 2)  # pyright: ignore[reportCallIssue]
 
@@ -138,13 +157,13 @@ def _prefetch(_, array, at):
 
 
 @inner
-def is_listed(memo, at, low, high, depth):
+def is_listed(memo, at, low, high, marked):
     """Whether the line holds the followers of this part."""
-    return memo[at, LOW] == low and memo[at, HIGH] == high and memo[at, DEPTH] == depth
+    return memo[at, LOW] == low and memo[at, HIGH] == high and memo[at, DEPTH] == marked
 
 
 @inner
-def list_followers(tokens, suffixes, memo, at, low, high, depth):
+def list_followers(tokens, suffixes, mark, memo, at, low, high, depth):
     """Write the most frequent followers of a part into a line, ties in order of the ids.
 
     The number of distinct followers is exact up to SAMPLES suffixes, else a lower bound.
@@ -165,7 +184,7 @@ def list_followers(tokens, suffixes, memo, at, low, high, depth):
         distinct += 1
         kept = _keep(line, kept, token, end - first, first)
         sample = max(end, sample + stride)
-    line[LOW], line[HIGH], line[DEPTH], line[DISTINCT], line[N_KEPT] = low, high, depth, distinct, kept
+    line[LOW], line[HIGH], line[DEPTH], line[DISTINCT], line[N_KEPT] = low, high, mark + depth, distinct, kept
 
 
 @inner
@@ -184,20 +203,20 @@ def _keep(line, kept, token, count, low):
 
 
 @inner
-def step_at(steps, low, high, depth, token):
+def step_at(steps, low, high, marked, token):
     """The line of `steps` where the answer to this question belongs."""
-    mixed = (((low * 0x9E3779B1 + high) * 0x85EBCA77 + depth) * 0xC2B2AE3D + token) * 0x27D4EB2F
+    mixed = (((low * 0x9E3779B1 + high) * 0x85EBCA77 + marked) * 0xC2B2AE3D + token) * 0x27D4EB2F
     return (mixed >> 24) & (len(steps) - 1)
 
 
 @inner
-def is_known(steps, at, low, high, depth, token):
+def is_known(steps, at, low, high, marked, token):
     """Whether the line answers this question."""
-    return steps[at, 0] == low and steps[at, 1] == high and steps[at, 2] == depth and steps[at, 3] == token
+    return steps[at, 0] == low and steps[at, 1] == high and steps[at, 2] == marked and steps[at, 3] == token
 
 
 @inner
-def answer(tokens, suffixes, ids, starts, steps, at, low, high, depth, token):
+def answer(tokens, suffixes, ids, starts, mark, steps, at, low, high, depth, token):
     """Find the part of suffixes[low:high] with `token` next and write it into the line.
 
     steps[at, 4:6] are then its low and high, 0 and 0 if `token` never follows.
@@ -208,5 +227,5 @@ def answer(tokens, suffixes, ids, starts, steps, at, low, high, depth, token):
         first, end = narrow(tokens, suffixes, low, high, depth, token)
     if first == end:
         first = end = 0
-    steps[at, 0], steps[at, 1], steps[at, 2], steps[at, 3] = low, high, depth, token
+    steps[at, 0], steps[at, 1], steps[at, 2], steps[at, 3] = low, high, mark + depth, token
     steps[at, 4], steps[at, 5] = first, end

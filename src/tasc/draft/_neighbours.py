@@ -78,20 +78,6 @@ def idf(n_rows, rows_with_term):
 
 
 @njit
-def weigh(prompt, term_ids, term_starts, n_rows, terms, squares):
-    """Fill `terms` and `squares`, see `Neighbours.weigh`; how many there are."""
-    n = 0
-    for token in np.sort(prompt):
-        if n == 0 or token != terms[n - 1]:
-            at = np.searchsorted(term_ids, token)
-            known = at < len(term_ids) and term_ids[at] == token
-            terms[n] = token
-            squares[n] = idf(n_rows, term_starts[at + 1] - term_starts[at] if known else 0) ** 2
-            n += 1
-    return n
-
-
-@njit
 def norms_of(term_starts, postings, n_rows, norms):
     """Length of each row's tf-idf vector."""
     for term in range(len(term_starts) - 1):

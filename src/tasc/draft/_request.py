@@ -1,5 +1,8 @@
 """Kernels of one request's memory: where its context stands in the corpus, in its own text and in its prompt.
 
+`seen` are outputs seen at run time, an index as one array (`_index.unpack`) that all requests share; it may be empty, and
+another one at each call.
+
 The memory is one int32 array: a frame (what changes with every token), a table of the tokens in its text, and the text:
 outputs of similar rows, then the prompt, then what was generated, newest last. `advance` takes one token; on a copy of the
 frame it looks ahead without touching the rest.
@@ -10,7 +13,19 @@ Tokens are compared by their variant (" Paris", "Paris", "paris" are one), `vari
 import numpy as np
 
 from tasc._numba import inner, njit
-from tasc.draft._index import COUNTS, DISTINCT, N_KEPT, SAMPLES, TOKENS, answer, is_known, is_listed, line_at, step_at
+from tasc.draft._index import (
+    COUNTS,
+    DISTINCT,
+    N_KEPT,
+    SAMPLES,
+    TOKENS,
+    answer,
+    is_known,
+    is_listed,
+    line_at,
+    step_at,
+    unpack,
+)
 from tasc.draft._index import LOWS as FOLLOWERS_LOWS
 
 ORDERS = 16  # tokens of the longest context that is looked up in the corpus
@@ -22,16 +37,19 @@ LONGEST = 1 << 20
 REPEATED = 8  # how often, at first guess, a token stands in the outputs of similar rows
 
 # frame
+# the contexts of the corpus: TOP tokens of the longest that stands there, and the parts of the suffix array, by their number
+# of tokens; at IN_SEEN the same of the outputs seen at run time
+TOP, LOWS = 0, 1
+HIGHS = LOWS + ORDERS + 1
+IN_SEEN = HIGHS + ORDERS + 1
 # CURSOR: the prompt position copied last, -1: none; LAST: the token taken last, NOW: its place, should it be kept; MATCHED:
 # tokens of the longest match
-CURSOR, SINCE, RUN, N_ACTIVE, TOP, TURN, LAST, NOW, MATCHED = range(9)
-LOWS = 9
-HIGHS = LOWS + ORDERS + 1
-MATCHES = HIGHS + ORDERS + 1  # two lists of places with lengths, in turns: the matches now and those before
+CURSOR, SINCE, RUN, N_ACTIVE, TURN, LAST, NOW, MATCHED = range(2 * IN_SEEN, 2 * IN_SEEN + 8)
+MATCHES = MATCHED + 1  # two lists of places with lengths, in turns: the matches now and those before
 FRAME = MATCHES + 4 * ACTIVE
 # constants of the request, behind the frame
-# SEEN_AT: where outputs seen at run time begin, behind those of the corpus
-N_TEXT, PROMPT_AT, PROMPT_END, CAPACITY, BUCKETS, N_ENTRIES, WEIGHT_SUM, SEEN_AT = range(FRAME, FRAME + 8)
+# SEEN_MARK: of the index that the contexts at IN_SEEN are of
+N_TEXT, PROMPT_AT, PROMPT_END, CAPACITY, BUCKETS, N_ENTRIES, WEIGHT_SUM, SEEN_MARK = range(FRAME, FRAME + 8)
 HEAD = FRAME + 8
 # the table has room for BUCKETS entries, at most half of them taken, of: variant + 1 (0: free), newest place, weight of the
 # similar rows that hold it, last such row
@@ -115,8 +133,8 @@ def grown(state, capacity, n_more):
 
 
 @njit
-def add_similar(state, tokens, starts, variants, rows, weights, n_added):
-    """Append the outputs of similar rows, best last; row k of `tokens` begins at starts[k]. `n_added` were added before.
+def add_similar(state, tokens, starts, variants, rows, weights):
+    """Append the outputs of similar rows, best last; row k of `tokens` begins at starts[k].
 
     Returns the memory, which may be another one with a larger table.
     """
@@ -124,7 +142,7 @@ def add_similar(state, tokens, starts, variants, rows, weights, n_added):
         first, end = starts[rows[k]], starts[rows[k] + 1]
         if 2 * (state[N_ENTRIES] + end - first) > state[BUCKETS]:
             state = grown(state, state[CAPACITY], end - first)
-        _add_row(state, tokens, first, end, variants, weights[k], n_added + k + 1)
+        _add_row(state, tokens, first, end, variants, weights[k], k + 1)
     return state
 
 
@@ -151,9 +169,10 @@ def add_prompt(state, variants, prompt, start_id):
 
 
 @inner
-def advance(tokens, suffixes, ids, starts, steps, variants, memo, state, frame, token):
+def advance(tokens, suffixes, ids, starts, steps, variants, memo, seen, state, frame, token):
     """Move the frame over one token. Returns the prompt place that was copied for the first time, or -1."""
-    _narrow_contexts(tokens, suffixes, ids, starts, steps, memo, frame, token)
+    _narrow_contexts(tokens, suffixes, ids, starts, 0, steps, memo, frame, token)
+    _narrow_seen(seen, steps, memo, frame, token)
     frame[LAST] = token
     frame[NOW] += 1
     variant = variant_of(variants, token)
@@ -164,8 +183,29 @@ def advance(tokens, suffixes, ids, starts, steps, variants, memo, state, frame, 
 
 
 @inner
-def _narrow_contexts(tokens, suffixes, ids, starts, steps, memo, frame, token):
-    """The parts of the corpus that begin with the last tokens, for every number of them.
+def _narrow_seen(seen, steps, memo, frame, token):
+    """`_narrow_contexts` in the outputs seen at run time."""
+    tokens, suffixes, ids, starts, mark = unpack(seen)
+    if len(tokens) > 0:
+        _narrow_contexts(tokens, suffixes, ids, starts, mark, steps, memo, frame[IN_SEEN : 2 * IN_SEEN], token)
+
+
+@inner
+def look_up_again(seen, steps, memo, state):
+    """Find the context in the outputs seen at run time, should they be others than at the last call."""
+    tokens, _, _, _, mark = unpack(seen)
+    if state[SEEN_MARK] == mark:
+        return
+    state[SEEN_MARK] = mark
+    state[IN_SEEN + TOP], state[IN_SEEN + LOWS], state[IN_SEEN + HIGHS] = 0, 0, len(tokens)
+    text = text_at(state)
+    for place in range(max(state[PROMPT_AT], state[N_TEXT] - ORDERS), state[N_TEXT]):
+        _narrow_seen(seen, steps, memo, state[:FRAME], state[text + PLACE * place])
+
+
+@inner
+def _narrow_contexts(tokens, suffixes, ids, starts, mark, steps, memo, frame, token):
+    """The parts of an index that begin with the last tokens, for every number of them.
 
     Parts of one size hold suffixes that end the same contexts, in the same order, so one look answers for all of them.
     """
@@ -180,7 +220,7 @@ def _narrow_contexts(tokens, suffixes, ids, starts, steps, memo, frame, token):
             continue
         if asked < 0:  # the longest context of this size: its followers are listed as a rule
             asked = frame[LOWS + longest]
-            first, end = _child(tokens, suffixes, ids, starts, steps, memo, asked, asked + size, longest, token)
+            first, end = _child(tokens, suffixes, ids, starts, mark, steps, memo, asked, asked + size, longest, token)
             shift, left = first - asked, end - first
         if left > 0:
             frame[LOWS + k + 1], frame[HIGHS + k + 1] = low + shift, low + shift + left
@@ -193,21 +233,21 @@ def _narrow_contexts(tokens, suffixes, ids, starts, steps, memo, frame, token):
 
 
 @inner
-def _child(tokens, suffixes, ids, starts, steps, memo, low, high, depth, token):
+def _child(tokens, suffixes, ids, starts, mark, steps, memo, low, high, depth, token):
     """The part of suffixes[low:high] with `token` next: (low, high), equal if it never follows."""
     if high - low == 1:
         place = suffixes[low] + depth
         return low, low + (1 if place < len(tokens) and tokens[place] == token else 0)
-    line = line_at(memo, low, high, depth)
-    if is_listed(memo, line, low, high, depth):  # what was drafted is among the followers as a rule
+    line = line_at(memo, low, high, mark + depth)
+    if is_listed(memo, line, low, high, mark + depth):  # what was drafted is among the followers as a rule
         for i in range(memo[line, N_KEPT]):
             if memo[line, TOKENS + i] == token:
                 return memo[line, FOLLOWERS_LOWS + i], memo[line, FOLLOWERS_LOWS + i] + memo[line, COUNTS + i]
         if high - low <= SAMPLES and memo[line, N_KEPT] == memo[line, DISTINCT]:  # all are listed
             return low, low
-    at = step_at(steps, low, high, depth, token)
-    if not is_known(steps, at, low, high, depth, token):
-        answer(tokens, suffixes, ids, starts, steps, at, low, high, depth, token)
+    at = step_at(steps, low, high, mark + depth, token)
+    if not is_known(steps, at, low, high, mark + depth, token):
+        answer(tokens, suffixes, ids, starts, mark, steps, at, low, high, depth, token)
     return steps[at, 4], steps[at, 5]
 
 
@@ -306,37 +346,35 @@ def _move_cursor(state, frame, variant, newest):
 
 
 @inner
-def extend(tokens, suffixes, ids, starts, steps, variants, memo, state, new_ids):
+def extend(tokens, suffixes, ids, starts, steps, variants, memo, seen, state, new_ids):
     """Take tokens that the target produced."""
+    look_up_again(seen, steps, memo, state)
     for token in new_ids:
-        advance(tokens, suffixes, ids, starts, steps, variants, memo, state, state[:FRAME], token)
+        advance(tokens, suffixes, ids, starts, steps, variants, memo, seen, state, state[:FRAME], token)
         append(state, token, variant_of(variants, token), OUTPUT)
 
 
 @njit
 def begin(
-    tokens, suffixes, ids, starts, steps, variants, memo, row_starts, rows, weights, extra, extra_starts, extra_weights,
-    prompt, room, start_id,
-):  # fmt: skip
+    tokens, suffixes, ids, starts, steps, variants, memo, seen, row_starts, rows, weights, prompt, room, start_id
+):
     """The memory of a request before the first token of its output, with room for `room` of them.
 
-    `rows` of the corpus are the similar ones, best last; `extra` are outputs seen at run time, one behind the other.
+    `rows` of the corpus are the similar ones, best last.
     """
-    n_similar = len(extra)
+    n_similar = 0
     for row in rows:
         n_similar += row_starts[row + 1] - row_starts[row]
     own = len(prompt) + room + 2  # two start markers
     state = new_memory(n_similar + own, own + n_similar // REPEATED)
     state[CURSOR], state[SINCE] = -1, LONGEST
     state[HIGHS] = len(tokens)
-    state = add_similar(state, tokens, row_starts, variants, rows, weights, 0)
-    state[SEEN_AT] = state[N_TEXT]
-    order = np.arange(len(extra_weights)).astype(np.int32)
-    state = add_similar(state, extra, extra_starts, variants, order, extra_weights, len(rows))
+    state = add_similar(state, tokens, row_starts, variants, rows, weights)
     if 2 * (state[N_ENTRIES] + own) > state[BUCKETS]:
         state = grown(state, state[CAPACITY], own)
     add_prompt(state, variants, prompt, start_id)
+    look_up_again(seen, steps, memo, state)
     state[NOW] = state[N_TEXT] - 1
-    advance(tokens, suffixes, ids, starts, steps, variants, memo, state, state[:FRAME], start_id)
+    advance(tokens, suffixes, ids, starts, steps, variants, memo, seen, state, state[:FRAME], start_id)
     append(state, start_id, variant_of(variants, start_id), OUTPUT)
     return state

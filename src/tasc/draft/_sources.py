@@ -17,11 +17,13 @@ from tasc.draft._index import (
     list_followers,
     prefetch,
     step_at,
+    unpack,
 )
 from tasc.draft._request import (
     ACTIVE,
     CURSOR,
     HIGHS,
+    IN_SEEN,
     LOWS,
     MATCHES,
     N_ACTIVE,
@@ -30,7 +32,6 @@ from tasc.draft._request import (
     PLACE,
     PROMPT_AT,
     PROMPT_END,
-    SEEN_AT,
     TOP,
     TURN,
     text_at,
@@ -38,13 +39,15 @@ from tasc.draft._request import (
 
 MOST = 16  # candidates
 SLOTS = 128  # by the last bits of an id: the place, and 1, of the first candidate that has them; 0: none
-FROM_TEXT = 10  # candidates when the corpus has its turn
+FROM_TEXT = 10  # candidates when outputs seen at run time have their turn
+FROM_BOTH = 13  # when the corpus has
 LEVELS = 6  # contexts of different frequency that are mixed
+SEEN_LEVELS = 2  # of outputs seen at run time
 SPECIAL = 2  # first candidates whose counts are looked up where they are not among the followers kept
 FLOOR = 1e-6  # probability of a token that the corpus never saw
 # lines of `numbers`: probability in the corpus, votes of similar rows, longest match in the prompt, and in the output so far;
-# the votes of rows seen at run time alone; how often that match in the output repeats the text since it
-CORPUS, VOTES, IN_PROMPT, IN_OUTPUT, SEEN, REPEATS = 0, 1, 2, 3, 4, 5
+# how often that match in the output repeats the text since it; probability in the outputs seen at run time
+CORPUS, VOTES, IN_PROMPT, IN_OUTPUT, REPEATS, SEEN = range(6)
 NUMBERS = 6
 FAVOUR = 4.0  # what a vote counts for the longest match, against one token less
 
@@ -113,11 +116,9 @@ def from_text(state, frame, start_id, found, slots, n, numbers):
                     continue
                 weight = kind if shorter else kind * FAVOUR
                 votes += weight
-                at, n = _place(found, slots, n, state[line], start_id)
+                at, n = _place(found, slots, n, state[line], start_id, FROM_TEXT)
                 if at >= 0:
                     numbers[VOTES, at] += weight
-                    if place >= state[SEEN_AT]:
-                        numbers[SEEN, at] += weight
             elif not shorter and n < FROM_TEXT:
                 at, n = add(found, slots, n, state[line], start_id)
                 if at >= 0:
@@ -130,16 +131,16 @@ def from_text(state, frame, start_id, found, slots, n, numbers):
 
 
 @inner
-def _place(found, slots, n, token, start_id):
-    """`add` that leaves places free for the corpus."""
-    if n < FROM_TEXT:
+def _place(found, slots, n, token, start_id, most):
+    """`add` that leaves places free for later sources."""
+    if n < most:
         return add(found, slots, n, token, start_id)
     return (find(found, slots, token) if token >= 0 else -1), n
 
 
 @inner
 def expect_corpus(memo, frame):
-    """Have the memory bring what `from_corpus` will look up."""
+    """Have the memory bring what will be looked up in the corpus."""
     size, n = -1, 0
     for order in range(frame[TOP], -1, -1):
         low, high = frame[LOWS + order], frame[HIGHS + order]
@@ -153,16 +154,47 @@ def expect_corpus(memo, frame):
 
 
 @inner
-def from_corpus(tokens, suffixes, ids, starts, steps, memo, frame, start_id, found, slots, n, numbers, counts, masses):
-    """What follows the context in the corpus, and how likely each candidate is there (Witten-Bell); how many there are.
+def from_seen(seen, steps, memo, frame, start_id, found, slots, n, numbers, counts, masses):
+    """`from_index` of the outputs seen at run time, if there are any."""
+    tokens, suffixes, ids, starts, mark = unpack(seen)
+    if len(tokens) > 0:
+        contexts = frame[IN_SEEN : 2 * IN_SEEN]
+        n = from_index(
+            tokens, suffixes, ids, starts, mark, steps, memo, contexts, start_id, found, slots, n, FROM_BOTH, SEEN_LEVELS, numbers[SEEN],
+            counts, masses,
+        )  # fmt: skip
+    return n
 
-    The longest context chooses candidates first; then probabilities are mixed from the shortest context on. `counts`
-    (int32[LEVELS, MOST]) and `masses` (float64[LEVELS, 2]) are scratch.
+
+@inner
+def from_index(
+    tokens,
+    suffixes,
+    ids,
+    starts,
+    mark,
+    steps,
+    memo,
+    frame,
+    start_id,
+    found,
+    slots,
+    n,
+    most,
+    levels,
+    chances,
+    counts,
+    masses,
+):
+    """What follows the context in an index, and how likely each candidate is there (Witten-Bell); how many there are.
+
+    The longest context chooses candidates first, up to `most` of them; then probabilities are mixed from the shortest
+    context on, into `chances` (float64[MOST]). `counts` (int32[LEVELS, MOST]) and `masses` (float64[LEVELS, 2]) are scratch.
     """
     n_special, n_levels = min(n, SPECIAL), 0
     order, size = frame[TOP], -1
     lowest = 1 if order > 0 else 0  # a context that was never seen leaves the most frequent tokens
-    while order >= lowest and n_levels < LEVELS:
+    while order >= lowest and n_levels < levels:
         low, high = frame[LOWS + order], frame[HIGHS + order]
         if high - low != size:
             size = high - low
@@ -174,34 +206,34 @@ def from_corpus(tokens, suffixes, ids, starts, steps, memo, frame, start_id, fou
                 place = suffixes[low] + order
                 if place < len(tokens):
                     masses[n_levels, 1] = 1
-                    at, n = add(found, slots, n, tokens[place], start_id)
+                    at, n = _place(found, slots, n, tokens[place], start_id, most)
                     if at >= 0:
                         here[at] = 1
             else:
-                line = line_at(memo, low, high, order)
-                if not is_listed(memo, line, low, high, order):
-                    list_followers(tokens, suffixes, memo, line, low, high, order)
+                line = line_at(memo, low, high, mark + order)
+                if not is_listed(memo, line, low, high, mark + order):
+                    list_followers(tokens, suffixes, mark, memo, line, low, high, order)
                 masses[n_levels, 1] = memo[line, DISTINCT]
                 listed = 0
                 for k in range(memo[line, N_KEPT]):
                     listed += memo[line, COUNTS + k]
-                    at, n = add(found, slots, n, memo[line, TOKENS + k], start_id)
+                    at, n = _place(found, slots, n, memo[line, TOKENS + k], start_id, most)
                     if at >= 0:
                         here[at] = memo[line, COUNTS + k]
                 if listed < size:
                     for i in range(n_special):
                         if here[i] == 0:
-                            at = step_at(steps, low, high, order, found[i])
-                            if not is_known(steps, at, low, high, order, found[i]):
-                                answer(tokens, suffixes, ids, starts, steps, at, low, high, order, found[i])
+                            at = step_at(steps, low, high, mark + order, found[i])
+                            if not is_known(steps, at, low, high, mark + order, found[i]):
+                                answer(tokens, suffixes, ids, starts, mark, steps, at, low, high, order, found[i])
                             here[i] = steps[at, 5] - steps[at, 4]
             n_levels += 1
         order -= 1
     for i in range(n):
-        numbers[CORPUS, i] = FLOOR
+        chances[i] = FLOOR
     for level in range(n_levels - 1, -1, -1):
         distinct = masses[level, 1]
         scale = 1.0 / max(masses[level, 0] + distinct, 1.0)  # 0 in an empty corpus
         for i in range(n):
-            numbers[CORPUS, i] = (counts[level, i] + distinct * numbers[CORPUS, i]) * scale
+            chances[i] = (counts[level, i] + distinct * chances[i]) * scale
     return n

@@ -1,6 +1,7 @@
 """The outputs of a task as one text with its suffix array: what every drafter looks contexts up in. Knows ids only."""
 
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,9 @@ from tasc.corpus import TokenCorpus
 from tasc.draft import _index as kernels
 from tasc.draft.suffix import suffix_array
 from tasc.errors import DataError
+
+MARKS = (1 << 26) - 1  # marks are int32
+_PACKS = count()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +60,11 @@ class Index:
         ids = np.flatnonzero(counts).astype(np.int32)
         starts = np.concatenate([[0], np.cumsum(counts[ids])]).astype(np.int32)
         return cls(tokens, suffix_array(tokens), start_id, eos_id, ids, starts)
+
+    def pack(self) -> NDArray[np.int32]:
+        """All of it as one array for the kernels, see `_index.unpack`; its mark is one of its own in this process."""
+        head = [len(self.tokens), len(self.ids), kernels.DEPTHS * (next(_PACKS) % MARKS + 1)]
+        return np.concatenate([head, self.tokens, self.suffixes, self.ids, self.starts], dtype=np.int32)
 
     @property
     def n_rows(self) -> int:

@@ -66,6 +66,10 @@ def initial_weights() -> NDArray[np.float32]:
     in_prompt = np.array([0, 0, 0, 0.5, 1, 2, 4, 6])
     in_output = np.append(in_prompt, [6, 8, 10])  # a loop hardly ever ends
     weights[_features.STARTS[3] : _features.STARTS[4]] = np.maximum(in_prompt[:, None], in_output).ravel()
+    # what was written before is written again
+    believed = np.repeat(np.array([0, 0.2, 0.4, 0.6, 0.8, 1, 1]), _features.SIZE_BINS)
+    seen = np.maximum(log_p, -4)[:, None] * believed
+    weights[_features.NO_SEEN + 1 : _features.NONE_AT] = seen.ravel()
     weights[_features.NONE_AT :] = np.log(0.1)
     return weights
 
@@ -73,6 +77,7 @@ def initial_weights() -> NDArray[np.float32]:
 def first_squares(*, of_tokens: bool) -> NDArray[np.float64]:
     """What AdaGrad's sums of squares begin with; weights that are not to be learnt make no steps."""
     squares = np.ones(_features.N_WEIGHTS)
+    squares[_features.NO_SEEN] = np.inf
     if not of_tokens:
         squares[_features.OF_TOKENS] = np.inf
     return squares
@@ -115,9 +120,10 @@ def _observe(
     mixture: Mixture, prompt: NDArray[np.int32], output: NDArray[np.int32], into: Observed, part: slice,
     memory: Memory | None = None,
 ) -> None:  # fmt: skip
-    state = mixture.begin(prompt, seen=memory, room=len(output))
+    state = mixture.begin(prompt, memory=memory, room=len(output))
     _candidates.observe(
         *mixture.lookup(),
+        mixture.seen(memory),
         state,
         mixture.index.start_id,
         output,

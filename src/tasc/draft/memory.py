@@ -1,4 +1,4 @@
-"""Outputs seen at run time: a bounded memory of one process from which new requests draft as well. Ids only.
+"""Outputs seen at run time: a bounded memory of one process from which requests draft as well. Ids only.
 
 The oldest rows leave first, so the same calls give the same memory in every process.
 """
@@ -8,16 +8,17 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from tasc.draft import _memory
+from tasc.draft.index import Index
 from tasc.draft.interface import Ids
-from tasc.draft.neighbours import SCALE, Neighbours
 from tasc.errors import OptionError
 
-MOST_ROWS, MOST_TOKENS = 32, 1 << 13  # that a request drafts from
+NOTHING_SEEN = Index.from_text(np.empty(0, np.int32), start_id=0, eos_id=0).pack()
+LED_BY = 15  # tokens of a prompt, its last ones, that stand before its output in the index
+STALE = 8  # the index is made anew when one row in so many is not in it
 
 
 class Memory:
-    """Prompts' terms and outputs of the last requests.
+    """Prompts and outputs of the last requests, the outputs with an index that all requests look contexts up in.
 
     Args:
         max_tokens: tokens of all outputs together; the oldest leave first.
@@ -33,64 +34,51 @@ class Memory:
         (1, [([2], [7, 0])])
     """
 
-    def __init__(self, *, max_tokens: int = 1 << 16, max_rows: int = 1024) -> None:
+    def __init__(self, *, max_tokens: int = 1 << 20, max_rows: int = 1 << 16) -> None:
         if max_tokens < 1 or max_rows < 1:
             raise OptionError(f"max_tokens and max_rows must be at least 1, got {max_tokens} and {max_rows}")
         self.max_tokens, self.max_rows = max_tokens, max_rows
         self._rows: deque[tuple[NDArray[np.int32], NDArray[np.int32]]] = deque()
         self._n_tokens = 0
-        self._stream = np.empty(0, np.int32)  # the rows from _begin to _end, see `_memory.py`
-        self._begin = self._end = 0
+        self._index = NOTHING_SEEN
+        self._n_missing = 0  # rows that the index lacks
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def add(self, prompt_ids: Ids, output_ids: Ids) -> None:
-        """Remember a finished request; an output longer than the whole memory is not remembered."""
-        prompt, output = np.asarray(prompt_ids, np.int32), np.asarray(output_ids, np.int32)
+        """Remember a finished request; an output longer than the whole memory is not remembered.
+
+        Args:
+            prompt_ids: drafts need its last LED_BY ids.
+            output_ids: what the target wrote, end token included if it ended.
+        """
+        prompt, output = np.array(prompt_ids, np.int32), np.array(output_ids, np.int32)
         if not 0 < len(output) <= self.max_tokens:
             return
         self._rows.append((prompt, output))
         self._n_tokens += len(output)
-        self._append(np.unique(prompt), output)
+        self._n_missing += 1
         while self._n_tokens > self.max_tokens or len(self._rows) > self.max_rows:
             self._n_tokens -= len(self._rows.popleft()[1])
-            self._begin += 2 + int(self._stream[self._begin : self._begin + 2].sum())
-
-    def _append(self, terms: NDArray[np.int32], output: NDArray[np.int32]) -> None:
-        row = np.concatenate([[len(terms), len(output)], terms, output], dtype=np.int32)
-        if self._end + len(row) > len(self._stream):
-            kept = self._stream[self._begin : self._end]
-            self._stream = np.empty(2 * (len(kept) + len(row)), np.int32)
-            self._stream[: len(kept)] = kept
-            self._begin, self._end = 0, len(kept)
-        self._stream[self._end : self._end + len(row)] = row
-        self._end += len(row)
 
     def rows(self) -> list[tuple[list[int], list[int]]]:
         """Prompt and output ids of each row, oldest first, for `Drafter.update`."""
         return [(prompt.tolist(), output.tolist()) for prompt, output in self._rows]
 
-    def find(
-        self, prompt: NDArray[np.int32], neighbours: Neighbours | None, start_id: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-        """The outputs of the most similar rows, each after `start_id`, as one text; where each begins; their weights.
+    def index(self, start_id: int, eos_id: int) -> NDArray[np.int32]:
+        """The outputs, each after the end of its prompt and `start_id`, as `Index.pack` gives them; another array after enough rows were added.
 
-        They are MOST_ROWS with MOST_TOKENS in all at most; rows with the same output are one.
+        An eighth of the rows may not be in it yet. Making it takes about a tenth of a second per million tokens.
 
         Args:
-            prompt: int32, shape (n,).
-            neighbours: of the drafter, for how rare each term is; None weighs all terms alike.
-            start_id: the id in front of each output.
+            start_id: larger than the ids that are drafted; others stand for nothing.
+            eos_id: ends an output.
         """
-        if neighbours is None:
-            terms = np.unique(prompt)
-            squares = np.ones(len(terms))
-        else:
-            terms, squares = neighbours.weigh(prompt)
-        text, starts = np.empty(MOST_ROWS + MOST_TOKENS, np.int32), np.empty(MOST_ROWS + 1, np.int32)
-        weights = np.empty(MOST_ROWS, np.int32)
-        n_rows = _memory.find(
-            self._stream, self._begin, self._end, terms, squares, start_id, SCALE, text, starts, weights
-        )  # fmt: skip
-        return text[: starts[n_rows]], starts[: n_rows + 1], weights[:n_rows]
+        if STALE * self._n_missing >= len(self._rows) > 0:
+            rows = (([start_id + 1], prompt[-LED_BY:], [start_id], output) for prompt, output in self._rows)
+            ids = np.concatenate([part for row in rows for part in row], dtype=np.int32)
+            ids[(ids < 0) | (ids > start_id)] = start_id + 1  # ids that the drafter does not know
+            self._index = Index.from_text(ids, start_id=start_id, eos_id=eos_id).pack()
+            self._n_missing = 0
+        return self._index

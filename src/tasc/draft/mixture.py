@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tasc.draft import _candidates, _index, _request
 from tasc.draft.index import Index
 from tasc.draft.interface import Draft, Ids
-from tasc.draft.memory import Memory
+from tasc.draft.memory import NOTHING_SEEN, Memory
 from tasc.draft.neighbours import Neighbours
 
 MEMO_LINES = 1 << 14  # 2 MB a thread
@@ -54,7 +54,7 @@ class Mixture:
 
     def start(self, prompt_ids: Ids, *, memory: Memory | None = None) -> "MixtureState":
         """The memory of one request."""
-        return MixtureState(self, self.begin(np.asarray(prompt_ids, dtype=np.int32), seen=memory))
+        return MixtureState(self, self.begin(np.asarray(prompt_ids, dtype=np.int32), memory=memory), memory)
 
     def lookup(self, thread: int = 0) -> Lookup:
         """What the kernels look contexts up in; threads that run at once need one each."""
@@ -64,26 +64,27 @@ class Mixture:
         steps, memo = scratch[thread]
         return index.tokens, index.suffixes, index.ids, index.starts, steps, self.variants, memo
 
-    def begin(self, prompt: NDArray[np.int32], *, seen: Memory | None = None, room: int = ROOM) -> NDArray[np.int32]:
+    def seen(self, memory: Memory | None) -> NDArray[np.int32]:
+        """The outputs seen at run time as one array, see `_index.unpack`."""
+        return NOTHING_SEEN if memory is None else memory.index(self.index.start_id, self.index.eos_id)
+
+    def begin(self, prompt: NDArray[np.int32], *, memory: Memory | None = None, room: int = ROOM) -> NDArray[np.int32]:
         """The memory of a request (see `_request.py`) with room for `room` tokens of output, before the first of them."""
         index, rows, weights = self.index, _NONE, _NONE
         if self.neighbours is not None and len(prompt):
             rows, weights = self.neighbours.find(prompt, self.row_starts)
-        extra, extra_starts, extra_weights = _NONE, _NONE, _NONE
-        if seen is not None and len(seen):
-            extra, extra_starts, extra_weights = seen.find(prompt, self.neighbours, index.start_id)
         return _request.begin(
-            *self.lookup(), self.row_starts, rows, weights, extra, extra_starts, extra_weights, prompt, room, index.start_id
+            *self.lookup(), self.seen(memory), self.row_starts, rows, weights, prompt, room, index.start_id
         )  # fmt: skip
 
 
 class MixtureState:
     """The memory of one request."""
 
-    __slots__ = ("_lookup", "_memory", "_mixture", "_place", "_room")
+    __slots__ = ("_lookup", "_memory", "_mixture", "_place", "_room", "_seen")
 
-    def __init__(self, mixture: Mixture, memory: NDArray[np.int32]) -> None:
-        self._mixture, self._memory, self._room = mixture, memory, ROOM
+    def __init__(self, mixture: Mixture, memory: NDArray[np.int32], seen: Memory | None = None) -> None:
+        self._mixture, self._memory, self._room, self._seen = mixture, memory, ROOM, seen
         self._place: int = memory.__array_interface__["data"][0]  # its address
         self._lookup = mixture.lookup()
 
@@ -91,7 +92,7 @@ class MixtureState:
         """Append what the target produced, in order, its end token included."""
         new = np.asarray(ids, dtype=np.int32)
         self._make_room(len(new))
-        _request.extend(*self._lookup, self._memory, new)
+        _request.extend(*self._lookup, self._mixture.seen(self._seen), self._memory, new)
 
     def _make_room(self, n: int) -> None:
         """Have room for so many tokens more."""
@@ -115,7 +116,7 @@ class MixtureState:
         tokens, sources = np.empty(max_tokens, np.int32), np.empty(max_tokens, np.uint8)
         chances = np.empty(max_tokens, np.float32)
         n = _candidates.propose(
-            *self._lookup, mixture.weights, self._memory, index.start_id, index.eos_id, max_tokens, min_probability,
+            *self._lookup, mixture.seen(self._seen), mixture.weights, self._memory, index.start_id, index.eos_id, max_tokens, min_probability,
             tokens, sources, chances,
         )  # fmt: skip
         if n < max_tokens:
@@ -128,7 +129,7 @@ class MixtureState:
         tokens, parents = np.empty(max_tokens, np.int32), np.empty(max_tokens, np.int32)
         sources, chances = np.empty(max_tokens, np.uint8), np.empty(max_tokens, np.float32)
         n = _candidates.propose_tree(
-            *self._lookup, mixture.weights, self._memory, index.start_id, index.eos_id, max_tokens, max_depth, min_probability,
+            *self._lookup, mixture.seen(self._seen), mixture.weights, self._memory, index.start_id, index.eos_id, max_tokens, max_depth, min_probability,
             tokens, parents, sources, chances,
         )  # fmt: skip
         if n < max_tokens:
@@ -146,7 +147,7 @@ def extend_and_propose(
     states: Sequence[MixtureState], text: NDArray[np.int32], rows: NDArray[np.int64], begins: NDArray[np.int64],
     ends: NDArray[np.int64], most: NDArray[np.int64], min_probability: float = 0.0,
 ) -> tuple[NDArray[np.int32], NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:  # fmt: skip
-    """`extend` and `propose` of many requests of one drafter, in one call; large batches in several threads.
+    """`extend` and `propose` of many requests of one drafter and one memory, in one call; large batches in several threads.
 
     Args:
         text: int32, shape (n_rows, width): `text[rows[k], begins[k]:ends[k]]` is new to `states[k]`.
@@ -163,6 +164,7 @@ def extend_and_propose(
     places = np.array([state._place for state in states], np.int64)
     sizes = np.array([len(state._memory) for state in states], np.int64)
     mixture, n, longest = states[0]._mixture, len(states), int(most.max())
+    seen = mixture.seen(states[0]._seen)
     drafted, sources = np.empty((n, longest), np.int32), np.empty((n, longest), np.uint8)
     chances, made = np.empty((n, longest), np.float32), np.empty(n, np.int64)
     n_threads = max(1, min(THREADS, n // ROWS_PER_THREAD))
@@ -171,7 +173,7 @@ def extend_and_propose(
     def run(thread: int) -> None:
         part = slice(bounds[thread], bounds[thread + 1])
         _candidates.extend_and_propose(
-            *lookups[thread], mixture.weights, places[part], sizes[part], mixture.index.start_id, mixture.index.eos_id,
+            *lookups[thread], seen, mixture.weights, places[part], sizes[part], mixture.index.start_id, mixture.index.eos_id,
             text, rows[part], begins[part], ends[part], most[part], min_probability, drafted[part], sources[part],
             chances[part], made[part],
         )  # fmt: skip

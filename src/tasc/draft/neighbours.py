@@ -82,12 +82,6 @@ class Neighbours:
         """Rows of the corpus."""
         return len(self.norms)
 
-    def weigh(self, prompt: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        """The distinct tokens of a prompt, int32, shape (n,), ascending, and the squares of their inverse document frequencies."""
-        terms, squares = np.empty(len(prompt), np.int32), np.empty(len(prompt))
-        n = kernels.weigh(prompt, self.term_ids, self.term_starts, self.n_rows, terms, squares)
-        return terms[:n], squares[:n]
-
     def without(self, rows: NDArray[np.int32]) -> "Neighbours":
         """The same with these rows left out and the others numbered anew."""
         kept = np.ones(self.n_rows, bool)
