@@ -25,7 +25,6 @@ from tasc.draft._request import (
     variant_of,
 )
 from tasc.draft._sources import (
-    CORPUS,
     LEVELS,
     MOST,
     NUMBERS,
@@ -33,7 +32,7 @@ from tasc.draft._sources import (
     add,
     after_cursor,
     expect_corpus,
-    from_index,
+    from_corpus,
     from_seen,
     from_text,
 )
@@ -73,24 +72,8 @@ def candidates(
         _, n = add(found, slots, n, raw, start_id)
     n, longest, votes = from_text(state, frame, start_id, found, slots, n, numbers)
     n = from_seen(seen, steps, memo, frame, start_id, found, slots, n, numbers, counts, masses)
-    n = from_index(
-        tokens,
-        suffixes,
-        ids,
-        starts,
-        0,
-        steps,
-        memo,
-        frame,
-        start_id,
-        found,
-        slots,
-        n,
-        MOST,
-        LEVELS,
-        numbers[CORPUS],
-        counts,
-        masses,
+    n = from_corpus(
+        tokens, suffixes, ids, starts, steps, memo, frame, start_id, found, slots, n, numbers, counts, masses
     )
     describe(variants, seen, state, frame, found, n, usual, raw, longest, votes, numbers, features)
     return n

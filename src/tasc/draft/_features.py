@@ -36,6 +36,7 @@ LOOKED_AT = 16  # places of a token in the prompt
 # bins of the features, and where each feature's weights begin
 LENGTH_BINS, SIZE_BINS, P_BINS = 7, 4, 24
 CONTEXTS = LENGTH_BINS * SIZE_BINS
+SEEN_BINS = 1 + P_BINS * CONTEXTS
 OWN_BINS = 8
 OUTPUT_BINS = OWN_BINS + 3  # the last ones for loops
 TOKENS, LAST_TOKENS = 1024, 512  # tokens have no bins of their own but share these, by a hash
@@ -50,9 +51,7 @@ SIZES = (
     OWN_BINS * P_BINS * LENGTH_BINS,  # match in the output so far x probability in the corpus x length of the context
     3 * TOKENS,  # in the prompt, as above x the token itself
     3 * LAST_TOKENS,  # at the cursor (not, as its usual variant, as it is) x the token before
-    1
-    + P_BINS
-    * CONTEXTS,  # probability in the outputs seen at run time x the context's length and frequency there, 0: none seen
+    SEEN_BINS,  # probability in the outputs seen at run time x the context there; 0: none were seen
     CONTEXTS,  # none of the candidates x context
 )
 FEATURES = len(SIZES) - 1  # of a candidate

@@ -154,38 +154,30 @@ def expect_corpus(memo, frame):
 
 
 @inner
+def from_corpus(tokens, suffixes, ids, starts, steps, memo, frame, start_id, found, slots, n, numbers, counts, masses):
+    """`from_index` of the corpus."""
+    return from_index(
+        tokens, suffixes, ids, starts, 0, steps, memo, frame, start_id, found, slots, n, MOST, LEVELS, numbers[CORPUS], counts,
+        masses,
+    )  # fmt: skip
+
+
+@inner
 def from_seen(seen, steps, memo, frame, start_id, found, slots, n, numbers, counts, masses):
     """`from_index` of the outputs seen at run time, if there are any."""
     tokens, suffixes, ids, starts, mark = unpack(seen)
-    if len(tokens) > 0:
-        contexts = frame[IN_SEEN : 2 * IN_SEEN]
-        n = from_index(
-            tokens, suffixes, ids, starts, mark, steps, memo, contexts, start_id, found, slots, n, FROM_BOTH, SEEN_LEVELS, numbers[SEEN],
-            counts, masses,
-        )  # fmt: skip
-    return n
+    if len(tokens) == 0:
+        return n
+    return from_index(
+        tokens, suffixes, ids, starts, mark, steps, memo, frame[IN_SEEN : 2 * IN_SEEN], start_id, found, slots, n, FROM_BOTH,
+        SEEN_LEVELS, numbers[SEEN], counts, masses,
+    )  # fmt: skip
 
 
 @inner
 def from_index(
-    tokens,
-    suffixes,
-    ids,
-    starts,
-    mark,
-    steps,
-    memo,
-    frame,
-    start_id,
-    found,
-    slots,
-    n,
-    most,
-    levels,
-    chances,
-    counts,
-    masses,
-):
+    tokens, suffixes, ids, starts, mark, steps, memo, frame, start_id, found, slots, n, most, levels, chances, counts, masses
+):  # fmt: skip
     """What follows the context in an index, and how likely each candidate is there (Witten-Bell); how many there are.
 
     The longest context chooses candidates first, up to `most` of them; then probabilities are mixed from the shortest
@@ -202,7 +194,7 @@ def from_index(
             for k in range(MOST):  # a shorter context is followed at least as often by what follows the longer one
                 here[k] = counts[n_levels - 1, k] if n_levels > 0 else 0
             masses[n_levels, 0], masses[n_levels, 1] = size, 0
-            if size == 1:  # its one follower is found sooner in the corpus than in the table
+            if size == 1:  # its one follower is found sooner in the text than in the table
                 place = suffixes[low] + order
                 if place < len(tokens):
                     masses[n_levels, 1] = 1
@@ -233,7 +225,7 @@ def from_index(
         chances[i] = FLOOR
     for level in range(n_levels - 1, -1, -1):
         distinct = masses[level, 1]
-        scale = 1.0 / max(masses[level, 0] + distinct, 1.0)  # 0 in an empty corpus
+        scale = 1.0 / max(masses[level, 0] + distinct, 1.0)  # 0 in an empty index
         for i in range(n):
             chances[i] = (counts[level, i] + distinct * chances[i]) * scale
     return n
