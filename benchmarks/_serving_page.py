@@ -22,7 +22,7 @@ def page(results: dict[str, Any]) -> list[str]:
         "requests to each in turn, greedy. Requests per second are the median of the rounds, brackets give the lowest and the",
         "highest ratio to plain vLLM in the same round. On a CPU vLLM never schedules asynchronously, with drafts or without; on a GPU",
         "plain vLLM does and would gain by it. All run in eager mode, engine and worker in one process. SuffixDecoding starts empty, as it does in vLLM, and learns from the requests it",
-        "serves, the warm-up included; TASC's drafter holds the training outputs; while it serves its weights follow the model, and only in the row that says so",
+        "serves, the warm-up included; TASC's drafter holds the training outputs; while it serves its weights follow the model, and only in the rows that say so",
         "it drafts from outputs that it served. No prompt comes twice, and every round begins with another system. The model with n-grams was fine-tuned from the base model, which was not",
         "tuned further: compare speeds here and quality in [TASC-ft](tasc_ft.md). Time per token has the reading of the prompt in it;",
         "tokens per drafted pass are vLLM's counts, in which tokens accepted behind an end count too; the time spent drafting is",
@@ -104,7 +104,7 @@ def misses(found: dict[str, Any]) -> list[str]:
 
 
 def is_ours(system: str) -> bool:
-    return system.startswith("TASC") or system == "both"
+    return system.startswith(("TASC", "both"))
 
 
 def middle(rounds: Sequence[dict[str, Any]], name: str) -> Any:

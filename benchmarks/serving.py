@@ -180,14 +180,16 @@ def systems(served: Served) -> list[System]:
 
     ngram = {"method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_max": 4, "prompt_lookup_min": 2}
     suffix = {"method": "suffix", "num_speculative_tokens": 24}
+    memory = ("--memory-tokens", "1000000")
     return [
         System("plain vLLM", "base", plain("base")),
         System("vLLM ngram", "base", plain("base", **ngram)),
         System("vLLM suffix (arctic-inference)", "base", plain("base", **suffix)),
         System("TASC-spec", "base", tasc("base")),
-        System("TASC-spec, learning", "base", tasc("base", "--memory-tokens", "1000000")),
+        System("TASC-spec, learning", "base", tasc("base", *memory)),
         System("TASC-ft", "ft", plain("ft")),
         System("both", "ft", tasc("ft")),
+        System("both, learning", "ft", tasc("ft", *memory)),
     ]
 
 
