@@ -145,7 +145,7 @@ class BatchDrafts:
             if isinstance(drafter, AdaptiveDrafter):
                 drafter.learn(prompt, request.output, memory=memory)
             if memory is not None:
-                memory.add(prompt[-LED_BY:], request.output)
+                memory.add(prompt[-LED_BY:], request.output)  # drafts need no more of it
 
     def _proposed(self, slots: Sequence[int], least: float, longest: Mapping[int, int]) -> dict[int, Draft]:
         """By slot, what its drafter proposes, see `propose_each`; no rows that have ended, or have no room or drafter."""

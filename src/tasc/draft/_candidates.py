@@ -75,7 +75,7 @@ def candidates(
     n = from_corpus(
         tokens, suffixes, ids, starts, steps, memo, frame, start_id, found, slots, n, numbers, counts, masses
     )
-    describe(variants, seen, state, frame, found, n, usual, raw, longest, votes, numbers, features)
+    describe(variants, state, frame, found, n, usual, raw, longest, votes, numbers, features)
     return n
 
 

@@ -9,7 +9,6 @@ import math
 import numpy as np
 
 from tasc._numba import inner
-from tasc.draft._index import N_TOKENS
 from tasc.draft._request import (
     HIGHS,
     IN_SEEN,
@@ -146,9 +145,10 @@ def held_in_prompt(state, entry):
 
 
 @inner
-def describe(variants, seen, state, frame, found, n, usual, raw, longest, votes, numbers, features):
+def describe(variants, state, frame, found, n, usual, raw, longest, votes, numbers, features):
     """Fill `features` (int16[MOST + 1, FEATURES]): a line per candidate; the last one begins with the context."""
     context, seen_context = context_bin(frame), context_bin(frame[IN_SEEN : 2 * IN_SEEN])
+    any_seen = frame[IN_SEEN + HIGHS] > 0  # where the part of the context of no tokens ends, all of it
     since, run = min(frame[SINCE], 3), min(frame[RUN], 3)
     last = 3 * hashed(frame[LAST], LAST_TOKENS)
     for i in range(n):
@@ -176,7 +176,7 @@ def describe(variants, seen, state, frame, found, n, usual, raw, longest, votes,
         line[7] = (in_output * P_BINS + p) * LENGTH_BINS + context // SIZE_BINS
         line[8] = 3 * hashed(token, TOKENS) + held
         line[9] = last + (0 if at_cursor == 0 else 1 if at_cursor < 17 else 2)
-        line[10] = 1 + p_bin(numbers[SEEN, i], P_BINS) * CONTEXTS + seen_context if seen[N_TOKENS] > 0 else 0
+        line[10] = 1 + p_bin(numbers[SEEN, i], P_BINS) * CONTEXTS + seen_context if any_seen else 0
     features[MOST, 0] = context
 
 

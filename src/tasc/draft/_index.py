@@ -3,7 +3,7 @@
 A part is suffixes[low:high], all with the same first `depth` tokens. Two tables of the process remember what was asked
 last: `memo` the most frequent followers of a part, `steps` the part that is left with one token more. The answers do not
 depend on them. A question has one line where its answer belongs. Several indexes share the tables: each has a `mark` of its
-own, a multiple of DEPTHS, and asks for `mark + depth` where a line holds the depth.
+own, a multiple of DEPTHS (the corpus 0), and asks for `mark + depth` where a line holds the depth.
 
 The file's arrays are checked when they are loaded: `suffixes` holds positions of `tokens`; positions made from them are
 compared with the length here.

@@ -69,15 +69,16 @@ class Memory:
     def index(self, start_id: int, eos_id: int) -> NDArray[np.int32]:
         """The outputs, each after the end of its prompt and `start_id`, as `Index.pack` gives them; another array after enough rows were added.
 
-        An eighth of the rows may not be in it yet. Making it takes about a tenth of a second per million tokens.
+        An eighth of the rows may not be in it yet. Making it takes 0.06 to 0.2 s per million tokens, short outputs longest.
 
         Args:
             start_id: larger than the ids that are drafted; others stand for nothing.
             eos_id: ends an output.
         """
         if STALE * self._n_missing >= len(self._rows) > 0:
-            rows = (([start_id + 1], prompt[-LED_BY:], [start_id], output) for prompt, output in self._rows)
-            ids = np.concatenate([part for row in rows for part in row], dtype=np.int32)
+            before, begin = np.array([[start_id + 1], [start_id]], np.int32)
+            rows = ((before, prompt[-LED_BY:], begin, output) for prompt, output in self._rows)
+            ids = np.concatenate([part for row in rows for part in row])
             ids[(ids < 0) | (ids > start_id)] = start_id + 1  # ids that the drafter does not know
             self._index = Index.from_text(ids, start_id=start_id, eos_id=eos_id).pack()
             self._n_missing = 0

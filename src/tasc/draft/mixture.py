@@ -81,10 +81,10 @@ class Mixture:
 class MixtureState:
     """The memory of one request."""
 
-    __slots__ = ("_lookup", "_memory", "_mixture", "_place", "_room", "_seen")
+    __slots__ = ("_lookup", "_memory", "_mixture", "_place", "_remembered", "_room")
 
-    def __init__(self, mixture: Mixture, memory: NDArray[np.int32], seen: Memory | None = None) -> None:
-        self._mixture, self._memory, self._room, self._seen = mixture, memory, ROOM, seen
+    def __init__(self, mixture: Mixture, memory: NDArray[np.int32], remembered: Memory | None = None) -> None:
+        self._mixture, self._memory, self._room, self._remembered = mixture, memory, ROOM, remembered
         self._place: int = memory.__array_interface__["data"][0]  # its address
         self._lookup = mixture.lookup()
 
@@ -92,7 +92,7 @@ class MixtureState:
         """Append what the target produced, in order, its end token included."""
         new = np.asarray(ids, dtype=np.int32)
         self._make_room(len(new))
-        _request.extend(*self._lookup, self._mixture.seen(self._seen), self._memory, new)
+        _request.extend(*self._lookup, self._mixture.seen(self._remembered), self._memory, new)
 
     def _make_room(self, n: int) -> None:
         """Have room for so many tokens more."""
@@ -116,7 +116,7 @@ class MixtureState:
         tokens, sources = np.empty(max_tokens, np.int32), np.empty(max_tokens, np.uint8)
         chances = np.empty(max_tokens, np.float32)
         n = _candidates.propose(
-            *self._lookup, mixture.seen(self._seen), mixture.weights, self._memory, index.start_id, index.eos_id, max_tokens, min_probability,
+            *self._lookup, mixture.seen(self._remembered), mixture.weights, self._memory, index.start_id, index.eos_id, max_tokens, min_probability,
             tokens, sources, chances,
         )  # fmt: skip
         if n < max_tokens:
@@ -129,7 +129,7 @@ class MixtureState:
         tokens, parents = np.empty(max_tokens, np.int32), np.empty(max_tokens, np.int32)
         sources, chances = np.empty(max_tokens, np.uint8), np.empty(max_tokens, np.float32)
         n = _candidates.propose_tree(
-            *self._lookup, mixture.seen(self._seen), mixture.weights, self._memory, index.start_id, index.eos_id, max_tokens, max_depth, min_probability,
+            *self._lookup, mixture.seen(self._remembered), mixture.weights, self._memory, index.start_id, index.eos_id, max_tokens, max_depth, min_probability,
             tokens, parents, sources, chances,
         )  # fmt: skip
         if n < max_tokens:
@@ -164,7 +164,7 @@ def extend_and_propose(
     places = np.array([state._place for state in states], np.int64)
     sizes = np.array([len(state._memory) for state in states], np.int64)
     mixture, n, longest = states[0]._mixture, len(states), int(most.max())
-    seen = mixture.seen(states[0]._seen)
+    seen = mixture.seen(states[0]._remembered)
     drafted, sources = np.empty((n, longest), np.int32), np.empty((n, longest), np.uint8)
     chances, made = np.empty((n, longest), np.float32), np.empty(n, np.int64)
     n_threads = max(1, min(THREADS, n // ROWS_PER_THREAD))
