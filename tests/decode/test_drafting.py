@@ -14,7 +14,8 @@ from drafters import Script, random_drafter, wrong_at
 from tasc.corpus import Row, fingerprint, load_tokenizer, make_template
 from tasc.decode import check_drafter, compare, complete, end_ids, generate, speculative, timed_generate
 from tasc.decode.drafting import Drafting, summary
-from tasc.decode.profile import profile
+from tasc.decode.forward import Forward
+from tasc.decode.profile import IN_A_ROW, SETTLE, profile
 from tasc.draft.control import Control
 from tasc.draft.cost import StepCost
 from tasc.draft.recorded import read_log
@@ -332,6 +333,20 @@ def test_profile_measures_every_size(model, tmp_path):
     assert generate(
         model, [[20]], eos_id=1, max_new_tokens=3, drafter=Drafting(random_drafter(0), cost=tmp_path / "cost.json")
     )
+
+
+def test_profile_times_each_size_among_its_like(model, monkeypatch):
+    fed: list[int] = []
+    step = Forward.step
+
+    def noted(self, last, drafts):
+        fed.append(1 + len(drafts[0].tokens))
+        return step(self, last, drafts)
+
+    monkeypatch.setattr(Forward, "step", noted)
+    profile(model, tokens=(1, 4), batch_sizes=(1,), contexts=(8,), repeats=IN_A_ROW + 1)
+    whole, rest = SETTLE + IN_A_ROW, SETTLE + 1
+    assert fed == [1] * whole + [4] * whole + [1] * rest + [4] * rest
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def command(
     tokens: TokensOption = None,
     batch_sizes: BatchSizesOption = None,
     contexts: ContextsOption = "64,256",
-    repeats: Annotated[int, typer.Option(min=1, help="Passes of each size; the fastest counts.")] = 15,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed passes of each size; the fastest counts.")] = 15,
     device: options.DeviceOption = "auto",
     dtype: options.DtypeOption = "auto",
     trust_remote_code: options.TrustOption = False,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tasc.decode.generate import evaluating
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from tasc.decode.forward import Forward
 
 TOKENS, BATCH_SIZES, CONTEXTS = (1, 2, 4, 8, 16), (1, 8), (64, 256)
+# a CPU's narrow pass takes a quarter longer right behind a wide one; decoding has its like before it
+SETTLE, IN_A_ROW = 2, 3
 
 
 def profile(
@@ -29,16 +32,16 @@ def profile(
 ) -> StepCost:
     """Time passes of the loop that decodes with drafts, choice of the tokens included.
 
-    The sizes take turns, and of each the fastest pass counts: what else runs on the machine only ever adds, and adds
-    more to long passes than to short ones.
+    The sizes take turns of a few passes, the first of which are not timed. Of each the fastest pass counts: what else runs on the
+    machine only ever adds, and adds more to long passes than to short ones.
 
     Args:
         model: decoder-only, with a cache that can be rolled back.
         tokens: tokens fed per row, ascending from 1.
         batch_sizes: rows in a pass, ascending.
         contexts: tokens in the cache, ascending; those that do not fit into the model are left out.
-        repeats: passes of each size.
-        progress: called with the number of passes done, one per repeat and size in all.
+        repeats: timed passes of each size.
+        progress: called with the number of timed passes done, one per repeat and size in all.
 
     Raises:
         OptionError: `repeats` below 1, a list that does not ascend, or no context fits into the model.
@@ -61,13 +64,13 @@ def profile(
                 forwards[n_rows, context] = forward = Forward(target, context + max(tokens), max(tokens))
                 forward.prefill([[0] * context] * n_rows, [NOTHING] * n_rows, 0)
                 forward.advance([1] * n_rows, [()] * n_rows)
-        for round_ in range(repeats + 1):  # the first warms up
+        for done in range(0, repeats, IN_A_ROW):
+            n = min(IN_A_ROW, repeats - done)
             for (n_rows, context), forward in forwards.items():
-                taken = {k: _pass(forward, n_rows, k) for k in tokens}
-                for k in tokens if round_ else ():
-                    seconds.setdefault((n_rows, context, k), []).append(taken[k])
-                if progress is not None and round_:
-                    progress(len(tokens))
+                for k in tokens:
+                    seconds.setdefault((n_rows, context, k), []).extend(_passes(forward, n_rows, k, n))
+                if progress is not None:
+                    progress(n * len(tokens))
     ms = [[[1000 * min(seconds[b, c, k]) for k in tokens] for c in fitting] for b in batch_sizes]
     about = {
         "model": getattr(model.config, "_name_or_path", "") or type(model).__name__,
@@ -93,10 +96,13 @@ def fitting_contexts(model: "PreTrainedModel", contexts: Sequence[int], tokens: 
     return fitting
 
 
-def _pass(forward: "Forward", n_rows: int, k: int) -> float:
+def _passes(forward: "Forward", n_rows: int, k: int, n: int) -> list[float]:
+    """Seconds of `n` passes over `k` tokens per row, behind SETTLE others like them."""
     from tasc.decode.speculate import most_likely
 
     drafts = [Planned.chain([0] * (k - 1))] * n_rows
-    begin = time.perf_counter()
-    most_likely(forward.step([0] * n_rows, drafts))  # the next pass writes over this one's columns
-    return time.perf_counter() - begin
+    laps = [time.perf_counter()]
+    for _ in range(SETTLE + n):
+        most_likely(forward.step([0] * n_rows, drafts))  # the next pass writes over this one's columns
+        laps.append(time.perf_counter())
+    return [end - begin for begin, end in pairwise(laps)][SETTLE:]
