@@ -292,6 +292,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / ".work" / "serving")
     parser.add_argument("--note", action="append", default=[], help="what a reader of these figures should know")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that no server is left running
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for corpus in [] if args.stage == "page" else args.corpora:
         served = Served(corpus, args.work.resolve() / corpus)
