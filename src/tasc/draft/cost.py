@@ -25,7 +25,7 @@ MOST = {"tokens": 1 << 14, "batch_sizes": 1 << 20, "contexts": 1 << 30}  # the c
 CONTEXT_STEP = 64  # the curve is looked up in steps of so many tokens of context
 
 # Milliseconds of a pass by tokens per row, at batch 1 and 8. CPU: a 0.5B model on two cores takes 1.6, 1.7, 1.8 and 2.0
-# times as long for 2, 4, 8 and 16 tokens as for one (docs/decisions/0014), a 4M one 1.1, 1.3, 1.5 and 1.9; models in
+# times as long for 2, 4, 8 and 16 tokens as for one, a 4M one 1.1, 1.3, 1.5 and 1.9 (docs/decisions/0014); models in
 # torch's order of weights, which users load themselves, more from 4 on. CUDA: a roofline. Reading the weights
 # bounds a pass up to as many tokens as the chip does multiplications per weight read (an H100: 990 TFLOP/s at 2 per weight
 # and token, 3.35 TB/s at 2 bytes per weight), so tokens are free there and are paid for in full beyond.
