@@ -1,5 +1,8 @@
 """The proposer for vLLM without vLLM: its options, what it refuses, whose drafts a row gets, what it counts."""
 
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 import torch
 
 import tiny
+from built import many_rows
 from served import END, Served, Server
 from tasc.corpus import TokenCorpus, fingerprint
 from tasc.decode import _vllm_repair
@@ -191,6 +195,60 @@ def test_costs_come_from_the_file_that_is_named(folder, tmp_path):
     StepCost((1, 2), (1,), (0,), [[[1.0, 100.0]]]).save(tmp_path / "cost.json")
     proposer = Proposer(config(folder, cost=str(tmp_path / "cost.json")))
     assert Runner(proposer).draft([11]) == [[]]
+
+
+SERVED = """
+import sys
+from pathlib import Path
+
+from numba.core.dispatcher import Dispatcher
+
+from built import many_rows
+from served import END, Server
+from test_vllm import Runner, config
+from tasc.decode.vllm import Proposer
+
+
+def loaded():
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith("tasc.")]
+    kernels = {value for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)}
+    return {
+        f"{kernel.__module__}.{kernel.__name__}{signature}"
+        for kernel in kernels
+        for signature in kernel.signatures
+        if not kernel.targetoptions.get("forceinline")  # those are parts of others
+    }
+
+
+proposer = Proposer(config(Path(sys.argv[1]), memory_tokens=2000, model={"max_model_len": 1024}))
+before = loaded()
+runner = Runner(proposer)
+runner.server = Server(4, 1024)
+outputs = [output for _, output in many_rows(40)]
+for output in [*outputs[:20], [9 + k % 7 for k in range(600)], *outputs[20:]]:
+    left = [*output, END]
+    while left:
+        runner.draft(left[:6])
+        left = left[6:]
+    runner.server.sweep()
+print(sum(proposer._drafts.stats.drafted), len(proposer._drafts.memories[0]), sorted(loaded() - before))
+"""
+
+
+def test_no_request_waits_for_a_kernel(tmp_path):
+    """Outputs that are remembered, and one that outgrows what its memory has room for at first."""
+    tokenizer = tiny.byte_level_bpe()
+    tokenizer.save_pretrained(tmp_path)
+    prompts, outputs = (TokenCorpus.from_rows(part, fingerprint(tokenizer)) for part in zip(*many_rows(), strict=True))
+    Drafter.build(outputs, prompts, eos_id=END, vocab_size=len(tokenizer)).save(tmp_path / "one.tasc")
+    paths = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+    script = f"import sys; sys.path[:0] = {paths}\n{SERVED}"
+    result = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr
+    drafted, remembered, late = result.stdout.split(" ", 2)
+    assert int(drafted) > 50
+    assert int(remembered) > 20
+    assert late.strip() == "[]"
 
 
 def test_the_model_s_own_n_grams_are_found(folder, tmp_path):

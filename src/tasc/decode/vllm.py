@@ -24,6 +24,7 @@ from tasc.draft.cost import StepCost
 from tasc.draft.drafter import Drafter
 from tasc.draft.interface import SOURCES
 from tasc.draft.memory import Memory
+from tasc.draft.mixture import ROOM
 from tasc.errors import ModelError, OptionError
 from tasc.vocab.hub import FILE_NAME, local_folder
 from tasc.vocab.vocabulary import EnrichedVocabulary
@@ -285,8 +286,8 @@ def _warm_up(drafts: BatchDrafts) -> None:
     seen = Memory(max_rows=1)
     seen.add((), [0, 1] * 4)  # repeats itself, so that every kernel that makes the index has work
     for drafter, memory in zip(drafts.drafters, drafts.memories, strict=True):
-        if memory is not None:
-            drafter.start([0], memory=seen)
+        state = drafter.start([0], memory=None if memory is None else seen)
+        state.extend([1] * (ROOM + 1))
         adapts = isinstance(drafter, AdaptiveDrafter)
         base = drafter.drafter if adapts else drafter
         if adapts:
