@@ -2,6 +2,7 @@
 
 import os
 import platform
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,17 @@ def completer(loaded: LoadedModel) -> Any:
     return run
 
 
+def _cpu_name() -> str:
+    """What Linux calls the processor; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
 def machine() -> dict[str, Any]:
     return {
-        "cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+        "cpu": _cpu_name() or platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
         "torch": torch.__version__, "python": platform.python_version(),
     } | ({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {})  # fmt: skip

@@ -24,16 +24,16 @@ DRAFT_MS = 0.15  # in the loop, where a model has the caches; a draft alone take
 MOST = {"tokens": 1 << 14, "batch_sizes": 1 << 20, "contexts": 1 << 30}  # the curve is kept for each number of tokens
 CONTEXT_STEP = 64  # the curve is looked up in steps of so many tokens of context
 
-# Milliseconds of a pass by tokens per row, at batch 1 and 8. CPU: a 0.5B model on two cores takes 1.6, 1.7, 1.8 and 2.0
-# times as long for 2, 4, 8 and 16 tokens as for one, a 4M one 1.1, 1.3, 1.5 and 1.9 (docs/decisions/0014); models in
-# torch's order of weights, which users load themselves, more from 4 on. CUDA: a roofline. Reading the weights
+# Milliseconds of a pass by tokens per row, at batch 1 and 8. CPU: for 2, 4, 8 and 16 tokens a 0.5B
+# model takes 1.2, 1.2, 1.2 and 1.4 times as long as for one, a 4M one 1.1, 1.2, 1.4 and 1.8 (docs/decisions/0014); one that
+# users load themselves, with weights as torch has them, 2 to 2.5 times. CUDA: a roofline. Reading the weights
 # bounds a pass up to as many tokens as the chip does multiplications per weight read (an H100: 990 TFLOP/s at 2 per weight
 # and token, 3.35 TB/s at 2 bytes per weight), so tokens are free there and are paid for in full beyond.
 _TOKENS = (1, 2, 4, 8, 16)
 _RIDGE = 295
 _CUDA_ROWS = (1, 8, 32, 128, 512)
 _DEFAULTS: dict[str, dict[int, tuple[float, ...]]] = {
-    "cpu": {1: (3.0, 3.7, 4.8, 5.4, 6.9), 8: (5.1, 7.0, 9.3, 13.5, 22.5)},
+    "cpu": {1: (3.0, 3.4, 3.7, 4.1, 5.1), 8: (4.2, 5.7, 8.1, 13.2, 22.8)},
     "mps": {1: (10.0, 10.6, 11.5, 13.0, 15.5), 8: (12.0, 13.5, 15.5, 19.0, 26.0)},
     "cuda": {n: tuple(12.0 * max(1.0, n * k / _RIDGE) for k in _TOKENS) for n in _CUDA_ROWS},
 }

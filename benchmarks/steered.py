@@ -1,15 +1,18 @@
-"""What drafts cost where they do not pay: stories, which nothing predicts, against plain decoding.
+"""What drafts bring a model of any size whose outputs are a task's own, on a CPU; of stories, which nothing predicts, what they cost.
 
-A Qwen2 model of 4M parameters takes the time; what it writes is steered, by its logits, to the test outputs themselves: a small
-model that is trained on stories repeats itself, and repetitions are easy to draft. The drafter holds the training outputs,
-and drafting goes by the curve that `tasc profile` measures. Rows are decoded one by one, plain and with drafts in turns, by one
-`tasc.speculative` for all, which carries on what it learnt; every output is compared. What stands in brackets verifies all
-that is drafted. Prints a table, then one JSON line. About 5 minutes on one core.
+A Qwen2 model with random weights takes the time; what it writes is steered, by its logits, to the test outputs themselves. So
+models are measured that cannot be trained here (`--model 0.5b` has the size and the tokens of Qwen2.5-0.5B), and outputs that a
+small trained model does not write: it repeats itself on stories, and repetitions are easy to draft. The drafter holds the training outputs,
+and drafting goes by the curve that `tasc profile` measures. Rows are decoded one by one, the ways in turns, with drafts by one
+`tasc.speculative` for all, which carries on what it learnt; every output is compared. `all verified` verifies all
+that is drafted, `as torch has it` is plain decoding of the model without `tasc.decode.lay_out_for_cpu`. Prints a table, then one JSON line.
+About 5 minutes on one core for the defaults.
 
-    OMP_NUM_THREADS=1 python benchmarks/stories.py [--rows 30] [--rounds 3] [--corpus stories] [--json FILE]
+    OMP_NUM_THREADS=1 python benchmarks/steered.py [--corpus stories] [--model 4m] [--rows 30] [--rounds 3] [--json FILE]
 """
 
 import argparse
+import copy
 import json
 import statistics
 from functools import wraps
@@ -19,7 +22,7 @@ from typing import Any
 import numpy as np
 from _commit import commit_and_date
 from _measuring import machine
-from _models import PRESETS, shared_split, train_tokenizer
+from _models import PRESETS, SHARED, shared_split, train_tokenizer
 from _tasc_spec_systems import ALL_OF_IT
 from cpu_passes import MODELS
 from transformers import Qwen2Config, Qwen2ForCausalLM, set_seed
@@ -68,13 +71,18 @@ class Steered:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", default="stories")
+    parser.add_argument("--model", default="4m", choices=MODELS)
     parser.add_argument("--rows", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     preset = PRESETS["medquad"]  # whole prompts
     train, test = (shared_split(args.corpus, split, preset) for split in ("train", "test"))
-    tokenizer = train_tokenizer(train, 4000)
+    if args.model == "0.5b":
+        tokenizer, n_ids = tasc.load_tokenizer(SHARED / "tokenizers" / "qwen2.5"), MODELS[args.model]["vocab_size"]
+    else:
+        tokenizer = train_tokenizer(train, 4000)
+        n_ids = len(tokenizer)
     end_id: Any = tokenizer.eos_token_id
     rows: Any = [
         (
@@ -84,24 +92,27 @@ def main() -> None:
         for row in test[: args.rows]
     ]
     set_seed(0)
-    sizes: dict[str, Any] = MODELS["4m"] | {"vocab_size": len(tokenizer), "tie_word_embeddings": True}
-    model = lay_out_for_cpu(Qwen2ForCausalLM(Qwen2Config(**sizes)).float().eval())
-    cost = profile(model)
+    sizes: dict[str, Any] = MODELS[args.model] | {"vocab_size": n_ids, "tie_word_embeddings": True}
+    stock: Any = Qwen2ForCausalLM(Qwen2Config(**sizes)).float().eval()
+    model = lay_out_for_cpu(copy.deepcopy(stock))
+    cost = profile(model, batch_sizes=(1,))
     drafter = tasc.build_drafter(train, tokenizer, template="none")
-    steered = Steered(model)
+    steered, as_it_was = Steered(model), Steered(stock)
     rounds: list[dict[str, float]] = []
     counts: dict[str, Any] = {}
     for turn in range(args.rounds + 1):  # the first one warms up
         ways: dict[str, Any] = {
             "plain": None,
             "drafts": tasc.speculative(drafter, cost=cost),
-            "(all verified)": tasc.speculative(drafter, cost=ALL_OF_IT, switch_off=False),
+            "all verified": tasc.speculative(drafter, cost=ALL_OF_IT, switch_off=False),
+            "as torch has it": None,
         }
         seconds = dict.fromkeys(ways, 0.0)
         passes, drafted = dict.fromkeys(ways, 0), dict.fromkeys(ways, 0)
         for prompt, output in rows:
             for way, drafting in ways.items():
-                done = steered.write(prompt, output, end_id, drafter=drafting)
+                writer = as_it_was if way == "as torch has it" else steered
+                done = writer.write(prompt, output, end_id, drafter=drafting)
                 seconds[way] += sum(done.seconds)
                 passes[way] += sum(done.passes)
                 drafted[way] += sum(request.drafted for request in done.requests)
@@ -125,7 +136,8 @@ def main() -> None:
             f"{one['tokens_per_pass']:.2f} tokens per pass at {one['drafted_per_pass']:.2f} drafted"
         )
     report = {
-        **commit_and_date(), "machine": machine(), "corpus": args.corpus, "rows": len(rows), "rounds": args.rounds,
+        **commit_and_date(), "machine": machine(), "corpus": args.corpus,
+        "model": args.model, "rows": len(rows), "rounds": args.rounds,
         "tokens_per_output": tokens / len(rows), "systems": results,
     }  # fmt: skip
     print(json.dumps(report))
