@@ -8,8 +8,10 @@ from transformers import AutoModelForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from tasc.decode import cpu, generate, lay_out_for_cpu
+from drafters import Script
+from tasc.decode import cpu, generate, lay_out_for_cpu, speculative
 from tasc.decode.cpu import PackedLinear, grouped_attention, with_grouped_attention
+from tasc.draft.cost import StepCost
 from tiny_models import DEVICE, tiny_model
 
 on_cpu = pytest.mark.skipif(
@@ -65,6 +67,22 @@ def test_large_layers_are_packed_and_multiply_by_that(all_are_large, monkeypatch
         monkeypatch.setattr(torch.nn.functional, "linear", None)  # what is left to itself is not called
         monkeypatch.setattr(cpu, "linear", None)
         torch.testing.assert_close(other(ids).logits, expected)
+
+
+@can_pack
+def test_the_default_curve_is_that_of_how_the_weights_lie(all_are_large, monkeypatch):
+    model = tiny_model("llama")
+
+    def cost_of(model):
+        return speculative(Script({}, vocab_size=8)).control(model).cost.to_json()
+
+    assert cost_of(model) == StepCost.default("cpu", packed=False).to_json()
+    assert cost_of(copy.deepcopy(model).to(torch.bfloat16)) == StepCost.default("cpu").to_json()
+    assert cost_of(lay_out_for_cpu(copy.deepcopy(model))) == StepCost.default("cpu").to_json()
+    monkeypatch.setattr(cpu, "PACKED_FROM", 1 << 19)
+    assert cost_of(model) == StepCost.default("cpu").to_json(), "small layers make no difference"
+    rare = [[0.4] * 10]
+    assert StepCost.default("cpu", packed=False).best_width(rare) < StepCost.default("cpu").best_width(rare)
 
 
 @can_pack

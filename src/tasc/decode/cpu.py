@@ -32,7 +32,7 @@ def lay_out_for_cpu(model: Model) -> Model:
     Returns:
         The model.
     """
-    layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear) and _is_slow(layer.weight)]
+    layers = _by_mkl(model)
     large = [layer for layer in layers if PackedLinear.can_be(layer) and layer.weight.numel() >= PACKED_FROM]
     if sum(layer.weight.numel() for layer in large) <= MOST_PACKED:
         for layer in large:
@@ -43,8 +43,24 @@ def lay_out_for_cpu(model: Model) -> Model:
     return model
 
 
-def _is_slow(weight: torch.Tensor) -> bool:
-    return torch.backends.mkl.is_available() and weight.device.type == "cpu" and weight.dtype == torch.float32
+def as_torch_has_it(model: torch.nn.Module) -> bool:
+    """Whether MKL multiplies by the weights of large layers, stored as torch makes them, so that two tokens take twice as long as one."""
+    return any(
+        not isinstance(layer, PackedLinear) and layer.weight.numel() >= PACKED_FROM and layer.weight.is_contiguous()
+        for layer in _by_mkl(model)
+    )
+
+
+def _by_mkl(model: torch.nn.Module) -> list[torch.nn.Linear]:
+    """The linear layers whose weights MKL would multiply by."""
+    return [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, torch.nn.Linear)
+        and torch.backends.mkl.is_available()
+        and layer.weight.device.type == "cpu"
+        and layer.weight.dtype == torch.float32
+    ]
 
 
 class PackedLinear(torch.nn.Linear):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasc.decode.cpu import as_torch_has_it
 from tasc.decode.forward import Target
 from tasc.decode.speculate import RequestStats, Row
 from tasc.draft.adaptive import adaptive
@@ -115,7 +116,8 @@ class Drafting:
                 "with this model's tokenizer"
             )
         if self._control is None:
-            self._control = Control(curve_for(model.device.type, self._tuned), **self._options)
+            curve = curve_for(model.device.type, self._tuned, packed=not as_torch_has_it(model))
+            self._control = Control(curve, **self._options)
         return self._control
 
     def fresh(self, *, record: str | os.PathLike[str] | Record | None = None) -> "Drafting":
@@ -162,14 +164,17 @@ class Drafting:
         return about | self._options | {"adapt": self.adapt, "cost": cost.to_json()}
 
 
-def curve_for(device: str, tuned: Tuned | None) -> StepCost:
-    """The curve to go by on a kind of device ("cuda", "cpu") where none was given: that of a tuned drafter if it fits."""
+def curve_for(device: str, tuned: Tuned | None, *, packed: bool = True) -> StepCost:
+    """The curve to go by on a kind of device ("cuda", "cpu") where none was given: that of a tuned drafter if it fits.
+
+    `packed`: see `StepCost.default`.
+    """
     if tuned is not None:
         tuned_for = StepCost.from_json(tuned.cost)
         # "cuda (NVIDIA H200)"; a curve of another kind of device would be worse than a typical one
         if str(tuned_for.about.get("device", device)).split(" ")[0] == device:
             return tuned_for
-    return StepCost.default(device)
+    return StepCost.default(device, packed=packed)
 
 
 def summary(requests: Sequence[RequestStats]) -> dict[str, Any]:

@@ -24,9 +24,9 @@ DRAFT_MS = 0.15  # in the loop, where a model has the caches; a draft alone take
 MOST = {"tokens": 1 << 14, "batch_sizes": 1 << 20, "contexts": 1 << 30}  # the curve is kept for each number of tokens
 CONTEXT_STEP = 64  # the curve is looked up in steps of so many tokens of context
 
-# Milliseconds of a pass by tokens per row, at batch 1 and 8. CPU: for 2, 4, 8 and 16 tokens a 0.5B
-# model takes 1.2, 1.2, 1.2 and 1.4 times as long as for one, a 4M one 1.1, 1.2, 1.4 and 1.8 (docs/decisions/0014); one that
-# users load themselves, with weights as torch has them, 2 to 2.5 times. CUDA: a roofline. Reading the weights
+# Milliseconds of a pass by tokens per row, at batch 1 and 8. CPU: for 2, 4, 8 and 16 tokens a 0.5B model takes 1.2, 1.2, 1.2
+# and 1.4 times as long as for one, a 4M one 1.1, 1.2, 1.4 and 1.8; a large one with weights as torch has them 2.0, 2.5, 2.5
+# and 2.5 times, on another machine 1.0, 2.1, 2.5 and 2.9 (docs/decisions/0014). CUDA: a roofline. Reading the weights
 # bounds a pass up to as many tokens as the chip does multiplications per weight read (an H100: 990 TFLOP/s at 2 per weight
 # and token, 3.35 TB/s at 2 bytes per weight), so tokens are free there and are paid for in full beyond.
 _TOKENS = (1, 2, 4, 8, 16)
@@ -34,6 +34,7 @@ _RIDGE = 295
 _CUDA_ROWS = (1, 8, 32, 128, 512)
 _DEFAULTS: dict[str, dict[int, tuple[float, ...]]] = {
     "cpu": {1: (3.0, 3.4, 3.7, 4.1, 5.1), 8: (4.2, 5.7, 8.1, 13.2, 22.8)},
+    "cpu, as torch has it": {1: (3.0, 4.5, 6.9, 7.5, 8.1), 8: (6.0, 7.2, 9.0, 12.9, 21.0)},
     "mps": {1: (10.0, 10.6, 11.5, 13.0, 15.5), 8: (12.0, 13.5, 15.5, 19.0, 26.0)},
     "cuda": {n: tuple(12.0 * max(1.0, n * k / _RIDGE) for k in _TOKENS) for n in _CUDA_ROWS},
 }
@@ -90,18 +91,20 @@ class StepCost:
             object.__setattr__(self, name, value)
 
     @classmethod
-    def default(cls, device: str = "cpu") -> "StepCost":
+    def default(cls, device: str = "cpu", *, packed: bool = True) -> "StepCost":
         """The curve to go by where nothing was measured.
 
         Args:
             device: `"cpu"`, `"mps"` or `"cuda"`, with or without an index; others are taken for `"cuda"`.
+            packed: False for a large model on a CPU whose weights are as torch has them, see `tasc.decode.lay_out_for_cpu`.
 
         Examples:
             >>> StepCost.default("cuda").best_length([0.1] * 10), StepCost.default("cpu").best_length([0.1] * 10)
             (10, 0)
         """
         kind = device.partition(":")[0]
-        by_rows = _DEFAULTS.get(kind, _DEFAULTS["cuda"])
+        name = "cpu, as torch has it" if kind == "cpu" and not packed else kind
+        by_rows = _DEFAULTS.get(name, _DEFAULTS["cuda"])
         about = {"device": kind, "default": True}
         return cls(_TOKENS, tuple(by_rows), (128,), [[ms] for ms in by_rows.values()], about=about)
 
