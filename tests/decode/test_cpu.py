@@ -29,10 +29,10 @@ def all_are_large(monkeypatch):
     monkeypatch.setattr(cpu, "PACKED_FROM", 1)
 
 
-def packed(n_in=12, n_out=20):
+def packed(*, bias=True):
     """A layer that is packed, and one of the same weights that is not."""
     torch.manual_seed(0)
-    layer = torch.nn.Linear(n_in, n_out)
+    layer = torch.nn.Linear(12, 20, bias=bias)
     return lay_out_for_cpu(copy.deepcopy(layer)), layer
 
 
@@ -99,8 +99,8 @@ def test_a_model_with_too_many_weights_keeps_one_copy_of_them(all_are_large, mon
 @can_pack
 @pytest.mark.parametrize("bias", [True, False])
 def test_weights_that_change_count(all_are_large, bias):
-    layer, x = torch.nn.Linear(12, 20, bias=bias), torch.randn(3, 12)
-    laid_out = lay_out_for_cpu(copy.deepcopy(layer))
+    laid_out, layer = packed(bias=bias)
+    x = torch.randn(3, 12)
 
     def same() -> bool:
         return torch.allclose(laid_out(x), layer(x), atol=1e-5)

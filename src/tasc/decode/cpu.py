@@ -21,9 +21,9 @@ def lay_out_for_cpu(model: Model) -> Model:
     """Store the weights of linear layers as passes over a few tokens read them fastest.
 
     Large layers get a copy of their weights that oneDNN has packed, see `PackedLinear`; small ones, and all of a model with
-    too many weights for that, hold theirs input first. In torch's own order, output first, a layer takes 2 to 3 times as
-    long for two tokens as for one and 3 to 6 times for eight; packed as long for two as for one (`benchmarks/cpu_passes.py`). Shapes and
-    values stay as they are, sums are taken in another order. Weights that are not float32 on a CPU are left alone, and so are
+    too many weights for that, hold theirs input first. With weights in torch's own order, output first, a pass of
+    a 0.5B model takes 2 times as long for two tokens as for one and 2.5 times for eight; packed 1.2 times for either
+    (`benchmarks/cpu_passes.py`). Shapes and values stay as they are, sums are taken in another order. Weights that are not float32 on a CPU are left alone, and so are
     all where torch has no MKL.
 
     Args:
