@@ -20,7 +20,7 @@ from tasc.errors import DataError, OptionError
 from tasc.files import read_json, write_json
 
 FORMAT, VERSION = "tasc-step-cost", 1
-DRAFT_MS = 0.15  # in the loop, where a model has the caches; a draft alone takes a tenth of it
+DRAFT_MS = 0.03
 MOST = {"tokens": 1 << 14, "batch_sizes": 1 << 20, "contexts": 1 << 30}  # the curve is kept for each number of tokens
 CONTEXT_STEP = 64  # the curve is looked up in steps of so many tokens of context
 
